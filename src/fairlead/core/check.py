@@ -1,0 +1,351 @@
+"""Checks: the one way this system says yes, no or not yet.
+
+A CI gate, a canary analysis and a production monitor are the same call with
+evidence from a different place. A check never fetches anything and never
+raises on bad news: it reads evidence and returns a verdict.
+"""
+
+from collections.abc import Iterable, Sequence
+from enum import Enum, IntEnum
+from math import exp, log
+
+from msgspec import Struct
+from msgspec.structs import replace as changed
+
+from fairlead.core import sequential
+from fairlead.core.evidence import Evidence, EvidenceSet
+from fairlead.core.intervals import mover_ratio
+from fairlead.core.ref import Ref
+
+__all__ = ["Action", "Balance", "Bound", "Check", "Harm", "NoWorse", "Odds", "Outcome",
+           "PairedLoss", "Parity", "Rule", "Verdict", "judge", "judge_all", "worst"]  # fmt: skip
+
+
+class Outcome(IntEnum):
+    """Ordered from good to bad, so the verdict of many checks is their maximum."""
+
+    PASS = 0
+    UNKNOWN = 1
+    FAIL = 2
+
+
+class Action(Enum):
+    """What a verdict asks for; asking for nothing means: proceed."""
+
+    ALERT = "alert"
+    HOLD = "hold"
+    RETRAIN = "retrain"
+    ROLLBACK = "rollback"
+
+
+class Bound(Struct, frozen=True, tag="bound", kw_only=True):
+    """The value lies between `low` and `high`; None leaves that side open.
+
+    With a confidence interval the answer is PASS or FAIL only when the interval agrees.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    certain: bool = False
+
+
+class NoWorse(Struct, frozen=True, tag="no_worse", kw_only=True):
+    """A paired difference against the baseline (positive: the candidate is better).
+
+    PASS when its interval lies above -`margin`; FAIL when the interval lies below 0 and does not
+    pass, or the whole interval lies below -`margin`; else UNKNOWN.
+    """
+
+    margin: float = 0.0
+
+
+class Parity(Struct, frozen=True, tag="parity", kw_only=True):
+    """The worst slice keeps at least `floor` of the best slice's value (ratio with MOVER interval)."""
+
+    floor: float = 0.8
+
+
+class Harm(Struct, frozen=True, tag="harm", kw_only=True):
+    """Sequential test on event counts of both arms, valid at every look (statistics.md 3.1).
+
+    FAIL: the event rate is proven more than `ratio` times the baseline's (error alpha).
+    PASS: a harm of `exclude` times the baseline's rate, and a rate of `negligible` at least, is
+    ruled out (error beta). With `negligible` 0 only the ratio counts.
+    """
+
+    ratio: float = 1.0
+    exclude: float = 2.0
+    negligible: float = 0.0
+
+
+class PairedLoss(Struct, frozen=True, tag="paired_loss", kw_only=True):
+    """Sequential test on paired losses of candidate and baseline on the same requests (shadow).
+
+    Reads Moments of (loss_candidate - loss_baseline + 1) / 2. FAIL: mean difference above 0
+    (error alpha). PASS: a mean difference of `margin` or more is ruled out (error beta).
+    """
+
+    margin: float = 0.01
+
+
+class Balance(Struct, frozen=True, tag="balance", kw_only=True):
+    """Sample-ratio mismatch: the candidate receives the `share` it was promised (error alpha)."""
+
+    share: float
+
+
+Rule = Bound | NoWorse | Parity | Harm | PairedLoss | Balance
+
+
+class Check(Struct, frozen=True, kw_only=True):
+    """A measure, the rule it must meet, and what its failure or its silence asks for."""
+
+    name: str
+    measure: str
+    rule: Rule
+    min_n: int = 1
+    slice: str = ""
+    on_fail: frozenset[Action] = frozenset({Action.ROLLBACK})
+    on_unknown: frozenset[Action] = frozenset({Action.HOLD})
+
+
+class Odds(Struct, frozen=True, kw_only=True):
+    """The two errors a release states: rolling back the harmless, promoting the harmful."""
+
+    alpha: float = 0.05
+    beta: float = 0.05
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """One check's answer, its reason in words, and the numbers it read.
+
+    `log_e_harm`, `log_e_safe`: natural logarithms of the e-values of a sequential rule.
+    `counters`: what it counted, so that the verdict can be replayed.
+    """
+
+    check: Check
+    subject: Ref
+    outcome: Outcome
+    reason: str
+    seen: tuple[Evidence, ...] = ()
+    log_e_harm: float | None = None
+    log_e_safe: float | None = None
+    counters: dict[str, float] = {}
+
+
+def judge_all(
+    checks: Sequence[Check],
+    evidence: EvidenceSet,
+    subject: Ref,
+    baseline: Ref | None,
+    odds: Odds = Odds(),  # noqa: B008  immutable
+) -> tuple[Verdict, ...]:
+    """Judge every check. Guardrails that may roll back share alpha: their e-values are averaged.
+
+    The average of e-values is an e-value under any dependence (statistics.md 3.3), so the chance
+    that a candidate harmless in all of them is ever failed by any of them is at most alpha.
+    """
+    alone = [judge(c, evidence, subject, baseline, odds) for c in checks]
+    guards = [i for i, v in enumerate(alone) if _guards(v)]
+    if len(guards) < 2:
+        return tuple(alone)
+    log_es = [alone[i].log_e_harm or 0.0 for i in guards]
+    pooled = sequential.log_mean(log_es)
+    failed = pooled >= log(1 / odds.alpha)
+    blamed = {guards[k] for k in _blame(log_es, odds.alpha)} if failed else set()
+    for i in guards:
+        verdict = alone[i]
+        if i in blamed:
+            alone[i] = changed(verdict, outcome=Outcome.FAIL)
+        elif verdict.outcome is Outcome.FAIL:
+            reason = f"{verdict.reason}; waits for the evidence of all guardrails together"
+            alone[i] = changed(verdict, outcome=Outcome.UNKNOWN, reason=reason)
+    return tuple(alone)
+
+
+def judge(
+    check: Check,
+    evidence: EvidenceSet,
+    subject: Ref,
+    baseline: Ref | None,
+    odds: Odds = Odds(),  # noqa: B008  immutable
+) -> Verdict:
+    """Apply one check. Too little evidence is UNKNOWN, never PASS."""
+    match check.rule:
+        case Bound() | NoWorse():
+            return _judge_number(check, evidence, subject)
+        case Parity(floor=floor):
+            return _judge_parity(check, evidence, subject, floor)
+        case Harm() as rule:
+            return _judge_harm(check, rule, evidence, subject, baseline, odds)
+        case PairedLoss() as rule:
+            return _judge_paired(check, rule, evidence, subject, odds)
+        case Balance(share=share):
+            return _judge_balance(check, evidence, subject, baseline, share, odds)
+
+
+def worst(verdicts: Iterable[Verdict]) -> Outcome:
+    """The outcome of many checks; of none, PASS (a gate without checks is refused earlier)."""
+    return max((v.outcome for v in verdicts), default=Outcome.PASS)
+
+
+def _guards(verdict: Verdict) -> bool:
+    return verdict.log_e_harm is not None and Action.ROLLBACK in verdict.check.on_fail
+
+
+def _blame(log_es: list[float], alpha: float) -> list[int]:
+    return sequential.culprits(log_es, alpha) or [max(range(len(log_es)), key=log_es.__getitem__)]
+
+
+def _unknown(check: Check, subject: Ref, reason: str, **more: object) -> Verdict:
+    return Verdict(check=check, subject=subject, outcome=Outcome.UNKNOWN,
+                   reason=f"{check.measure}: {reason}", **more)  # type: ignore[arg-type]  # fmt: skip
+
+
+def _judge_number(check: Check, evidence: EvidenceSet, subject: Ref) -> Verdict:
+    seen = evidence.get(subject, check.measure, check.slice)
+    if seen is None:
+        return _unknown(check, subject, "was not measured")
+    if seen.value != seen.value:
+        return _unknown(check, subject, "is not a number", seen=(seen,))
+    if seen.n < check.min_n:
+        return _unknown(
+            check, subject, f"seen {seen.n} rows, needs {check.min_n}", seen=(seen,)
+        )
+    rule = check.rule
+    outcome, reason = (
+        _bounded(rule, seen) if isinstance(rule, Bound) else _no_worse(rule, seen)  # type: ignore[arg-type]
+    )
+    text = f"{check.measure}{f' [{check.slice}]' if check.slice else ''}: {reason}"
+    return Verdict(check=check, subject=subject, outcome=outcome, reason=text, seen=(seen,))
+
+
+def _bounded(rule: Bound, seen: Evidence) -> tuple[Outcome, str]:
+    lo = float("-inf") if rule.low is None else rule.low
+    hi = float("inf") if rule.high is None else rule.high
+    allowed = _range(rule.low, rule.high)
+    inside = lo <= seen.value <= hi
+    if not rule.certain or seen.low is None or seen.high is None:
+        return (Outcome.PASS if inside else Outcome.FAIL), f"{seen.value:.4g}, allowed {allowed}"
+    text = f"{seen.value:.4g} [{seen.low:.4g}, {seen.high:.4g}], allowed {allowed}"
+    if lo <= seen.low and seen.high <= hi:
+        return Outcome.PASS, text
+    return (Outcome.FAIL if seen.high < lo or seen.low > hi else Outcome.UNKNOWN), text
+
+
+def _range(low: float | None, high: float | None) -> str:
+    if low is None:
+        return "any" if high is None else f"at most {high:g}"
+    return f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
+
+
+def _no_worse(rule: NoWorse, seen: Evidence) -> tuple[Outcome, str]:
+    low = seen.value if seen.low is None else seen.low
+    high = seen.value if seen.high is None else seen.high
+    text = f"{seen.value:+.4f} [{low:+.4f}, {high:+.4f}] on {seen.n:,} paired rows, allowed loss {rule.margin:g}"
+    if low >= -rule.margin:
+        return Outcome.PASS, text
+    if high < 0:
+        return Outcome.FAIL, text
+    return Outcome.UNKNOWN, f"{text}: more rows are needed to tell"
+
+
+def _judge_parity(check: Check, evidence: EvidenceSet, subject: Ref, floor: float) -> Verdict:
+    seen = tuple(
+        e
+        for e in evidence.slices(subject, check.measure)
+        if not check.slice or e.slice.startswith(f"{check.slice}=")
+    )
+    if len(seen) < 2 or any(e.low is None or e.high is None for e in seen):
+        return _unknown(check, subject, "needs two groups with intervals", seen=seen)
+    enough = [e for e in seen if e.n >= check.min_n]
+    if len(enough) < 2:
+        return _unknown(check, subject, f"needs {check.min_n} rows in two groups", seen=seen)
+    best, last = max(enough, key=_value), min(enough, key=_value)
+    ratio = 1.0 if best.value == 0 else last.value / best.value
+    low, high = mover_ratio(_interval(last), _interval(best))
+    outcome = Outcome.PASS if low >= floor else Outcome.FAIL if high < floor else Outcome.UNKNOWN
+    text = (
+        f"{last.slice} {last.value:.3f} (n={last.n:,}) / {best.slice} {best.value:.3f} "
+        f"(n={best.n:,}) = {ratio:.3f} [{low:.3f}, {high:.3f}], floor {floor:g}"
+    )
+    if outcome is Outcome.UNKNOWN:
+        text += ": not enough data to decide"
+    return Verdict(check=check, subject=subject, outcome=outcome,
+                   reason=f"{check.measure}: {text}", seen=seen)  # fmt: skip
+
+
+def _value(e: Evidence) -> float:
+    return e.value
+
+
+def _interval(e: Evidence) -> tuple[float, float, float]:
+    return e.value, e.value if e.low is None else e.low, e.value if e.high is None else e.high
+
+
+def _judge_harm(
+    check: Check, rule: Harm, evidence: EvidenceSet, subject: Ref, baseline: Ref | None, odds: Odds
+) -> Verdict:
+    ours = evidence.tallies(subject, check.measure)
+    theirs = {} if baseline is None else evidence.tallies(baseline, check.measure)
+    windows = [
+        (t.events, t.n, theirs[at].events if at in theirs else 0, theirs[at].n if at in theirs else 0)
+        for at, t in sorted(ours.items())
+    ]
+    xc, nc = sum(w[0] for w in windows), sum(w[1] for w in windows)
+    xt, nt = sum(w[2] for w in windows), sum(w[3] for w in windows)
+    counters = {"candidate_events": xc, "candidate_n": nc, "baseline_events": xt, "baseline_n": nt}
+    if nc < check.min_n:
+        return _unknown(check, subject, f"candidate answered {nc:,}, needs {check.min_n:,}",
+                        counters=counters)  # fmt: skip
+    harm = sequential.log_e_harm(windows, rule.ratio)
+    safe = sequential.log_e_safe(windows, rule.exclude)
+    if rule.negligible > 0:
+        below = sequential.log_e_below([(w[0], w[1]) for w in windows], rule.negligible)
+        safe = sequential.log_mean([safe, below])
+    text = f"{check.measure}: {xc:,} of {nc:,} against {xt:,} of {nt:,}; {_grows(harm, odds.alpha)}"
+    return Verdict(check=check, subject=subject, outcome=_sequential(harm, safe, odds), reason=text,
+                   log_e_harm=harm, log_e_safe=safe, counters=counters)  # fmt: skip
+
+
+def _judge_paired(
+    check: Check, rule: PairedLoss, evidence: EvidenceSet, subject: Ref, odds: Odds
+) -> Verdict:
+    moments = sorted(evidence.moments(subject, check.measure).items())
+    windows = [(m.n, m.total, m.squares) for _, m in moments]
+    n, total = sum(w[0] for w in windows), sum(w[1] for w in windows)
+    counters = {"pairs": float(n), "total": total}
+    if n < check.min_n or n == 0:
+        return _unknown(check, subject, f"{n:,} pairs, needs {max(check.min_n, 1):,}",
+                        counters=counters)  # fmt: skip
+    harm = sequential.log_e_mean_above(windows, 0.5)
+    safe = sequential.log_e_mean_below(windows, 0.5 + rule.margin / 2)
+    text = f"{check.measure}: {2 * total / n - 1:+.5f} over {n:,} pairs; {_grows(harm, odds.alpha)}"
+    return Verdict(check=check, subject=subject, outcome=_sequential(harm, safe, odds), reason=text,
+                   log_e_harm=harm, log_e_safe=safe, counters=counters)  # fmt: skip
+
+
+def _judge_balance(
+    check: Check, evidence: EvidenceSet, subject: Ref, baseline: Ref | None, share: float, odds: Odds
+) -> Verdict:
+    ours = evidence.tallies(subject, check.measure)
+    theirs = {} if baseline is None else evidence.tallies(baseline, check.measure)
+    a, b = sum(t.n for t in ours.values()), sum(t.n for t in theirs.values())
+    if a + b < check.min_n or a + b == 0:
+        return _unknown(check, subject, f"{a + b:,} requests, needs {check.min_n:,}")
+    log_e = sequential.log_e_mismatch((a, b), (share, 1 - share))
+    bad = log_e >= log(1 / odds.alpha)
+    text = f"{check.measure}: candidate received {a / (a + b):.2%}, promised {share:.2%}"
+    return Verdict(check=check, subject=subject, reason=text,
+                   outcome=Outcome.FAIL if bad else Outcome.PASS,
+                   counters={"candidate_n": a, "baseline_n": b, "log_e": log_e})  # fmt: skip
+
+
+def _sequential(harm: float, safe: float, odds: Odds) -> Outcome:
+    if harm >= log(1 / odds.alpha):
+        return Outcome.FAIL
+    return Outcome.PASS if safe >= log(1 / odds.beta) else Outcome.UNKNOWN
+
+
+def _grows(log_e: float, alpha: float) -> str:
+    return f"evidence of harm {exp(min(log_e, 50)):.3g}, acts at {1 / alpha:.3g}"

@@ -1,0 +1,82 @@
+"""The journal's frames: how a prediction log survives a crash, shared by its writer and its readers."""
+
+from collections.abc import Iterator
+from struct import Struct as Layout
+from typing import Any
+from zlib import crc32
+
+import msgspec
+
+from fairlead.errors import Corrupt
+
+__all__ = ["HEADER", "Batch", "Entry", "Note", "frame", "frames"]
+
+HEADER = b"FLJ1\n"
+_PREFIX = Layout("<II")
+MAX_FRAME = 64 * 2**20
+
+
+class Batch(msgspec.Struct, frozen=True, tag="b", array_like=True, kw_only=True):
+    """Answers of one package in one event-loop tick; every list has one item per request row.
+
+    `bodies`: the request row as raw JSON object; `features`: values joined from the online store;
+    `outputs`: raw scores (None when the package failed), `errors`: why it failed ("" when not).
+    """
+
+    service: str
+    package: str
+    at: float
+    epoch: int
+    live: bool
+    propensity: float
+    ids: list[str]
+    units: list[str]
+    bodies: list[bytes]
+    features: list[dict[str, Any] | None]
+    outputs: list[list[float] | None]
+    errors: list[str]
+    fallback: list[bool]
+    latencies: list[float]
+
+
+class Note(msgspec.Struct, frozen=True, tag="f", array_like=True, kw_only=True):
+    """One piece of feedback."""
+
+    prediction: str
+    name: str
+    value: float | str | bool
+    at: float
+
+
+Entry = Batch | Note
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Entry).decode
+
+
+def frame(entry: Entry) -> bytes:
+    """Length, CRC-32, payload."""
+    payload = _encode(entry)
+    return _PREFIX.pack(len(payload), crc32(payload)) + payload
+
+
+def frames(data: bytes | memoryview, offset: int = 0) -> Iterator[tuple[Entry, int]]:
+    """Entries from `offset` on, each with the offset behind it.
+
+    Stops silently at a torn tail (the writer was killed there, or is still writing). Raises
+    Corrupt when a complete frame does not match its checksum and more data follows.
+    """
+    view = memoryview(data)
+    while offset + _PREFIX.size <= len(view):
+        size, check = _PREFIX.unpack_from(view, offset)
+        start, end = offset + _PREFIX.size, offset + _PREFIX.size + size
+        if size > MAX_FRAME or end > len(view):
+            return
+        payload = view[start:end]
+        if crc32(payload) != check:
+            if end == len(view):
+                return
+            raise Corrupt(f"journal frame at byte {offset} does not match its checksum",
+                          hint="the disk changed written bytes: restore the segment")  # fmt: skip
+        yield _decode(payload), end
+        offset = end

@@ -1,0 +1,219 @@
+"""Releases: candidates walking through a traffic plan. Pure: state in, decision out."""
+
+from enum import Enum
+from math import erf, sqrt
+
+from msgspec import Struct
+from msgspec.structs import replace as changed
+
+from fairlead.core.check import Action, Outcome, Verdict, judge_all
+from fairlead.core.decision import Decision
+from fairlead.core.evidence import EvidenceSet
+from fairlead.core.ref import Ref
+from fairlead.core.traffic import Adaptive, Arm, Fixed, Route, Step, TrafficPlan
+from fairlead.errors import Conflict
+
+__all__ = ["Phase", "Release", "Service", "abort", "advance", "apply", "pause", "resume", "route",
+           "settle"]  # fmt: skip
+
+WARM = 2
+"""Previous packages kept loaded, so that going back is instant (promises.md R23)."""
+
+
+class Phase(Enum):
+    """Where a release stands; the last four are final."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    PROMOTED = "promoted"
+    KEPT = "kept"
+    ROLLED_BACK = "rolled_back"
+    ABORTED = "aborted"
+
+    @property
+    def final(self) -> bool:
+        return self not in (Phase.RUNNING, Phase.PAUSED)
+
+
+class Service(Struct, frozen=True, kw_only=True):
+    """What a name serves now, what it served before (newest first), and its ever-rising epoch."""
+
+    name: str
+    package: Ref | None = None
+    previous: tuple[Ref, ...] = ()
+    release: str = ""
+    epoch: int = 0
+
+
+class Release(Struct, frozen=True, kw_only=True):
+    """Where the candidates stand against the baseline one of them may replace.
+
+    `baseline` is None for the first package of a service. `winner` is set when promoted.
+    """
+
+    id: str
+    service: str
+    candidates: tuple[Ref, ...]
+    baseline: Ref | None
+    plan: TrafficPlan
+    phase: Phase = Phase.RUNNING
+    step: int = 0
+    started_at: float
+    entered_at: float
+    ended_at: float = 0.0
+    winner: Ref | None = None
+    reason: str = ""
+    revision: int = 0
+
+    @property
+    def here(self) -> Step:
+        """The step it stands on."""
+        return self.plan.steps[self.step]
+
+
+def advance(release: Release, evidence: EvidenceSet, now: float) -> Decision:
+    """Judge the current step. Failing is immediate; passing waits for the hold."""
+    step, odds = release.here, release.plan.odds
+    verdicts: list[Verdict] = []
+    drop: list[Ref] = []
+    actions: set[Action] = set()
+    out_of_patience = now - release.entered_at >= step.patience
+    for candidate in release.candidates:
+        own = judge_all(step.checks, evidence, candidate, release.baseline, odds)
+        verdicts.extend(own)
+        failed = {a for v in own if v.outcome is Outcome.FAIL for a in v.check.on_fail}
+        waits = {a for v in own if v.outcome is Outcome.UNKNOWN for a in v.check.on_unknown}
+        if Action.ROLLBACK in failed or (Action.HOLD in waits and out_of_patience):
+            drop.append(candidate)
+            actions |= failed - {Action.ROLLBACK}
+        else:
+            actions |= failed | waits
+    if len(drop) == len(release.candidates):
+        actions.add(Action.ROLLBACK)
+    elif now - release.entered_at < step.hold:
+        actions.add(Action.HOLD)
+    return Decision(subject=release.candidates[0], actions=frozenset(actions),
+                    because=tuple(verdicts), drop=tuple(drop), odds=odds, at=now)  # fmt: skip
+
+
+def apply(release: Release, decision: Decision, evidence: EvidenceSet) -> Release:
+    """The next state: history is a fold of `apply` over the decisions in the audit log."""
+    if release.phase is not Phase.RUNNING:
+        return release
+    if Action.ROLLBACK in decision.actions:
+        return _end(release, Phase.ROLLED_BACK, decision.at, reason=_why(decision))
+    left = tuple(c for c in release.candidates if c not in decision.drop)
+    if left != release.candidates:
+        release = changed(release, candidates=left, revision=release.revision + 1)
+    if Action.HOLD in decision.actions:
+        return release
+    if release.step + 1 < len(release.plan.steps):
+        return changed(release, step=release.step + 1, entered_at=decision.at,
+                       revision=release.revision + 1)  # fmt: skip
+    winner = _winner(release, evidence) if release.plan.promote else None
+    if winner is None:
+        return _end(release, Phase.KEPT, decision.at, reason="the plan keeps the baseline")
+    ended = _end(release, Phase.PROMOTED, decision.at, reason="every check passed")
+    return changed(ended, winner=winner)
+
+
+def pause(release: Release) -> Release:
+    """Stop advancing; the traffic stays as it is. Raises Conflict when it is not running."""
+    return _hand(release, Phase.RUNNING, Phase.PAUSED)
+
+
+def resume(release: Release, now: float) -> Release:
+    """Advance again; the step's hold and patience start anew. Raises Conflict."""
+    return changed(_hand(release, Phase.PAUSED, Phase.RUNNING), entered_at=now)
+
+
+def abort(release: Release, now: float, reason: str) -> Release:
+    """End by hand: the baseline answers everything. Raises Conflict when already over."""
+    if release.phase.final:
+        raise Conflict(f"release {release.id} is {release.phase.value}",
+                       hint="only a running or paused release can be aborted")  # fmt: skip
+    return _end(release, Phase.ABORTED, now, reason=reason)
+
+
+def settle(service: Service, release: Release) -> Service:
+    """The service after this release moved: its package when promoted; a new epoch always."""
+    after = changed(service, release="" if release.phase.final else release.id,
+                    epoch=service.epoch + 1)  # fmt: skip
+    if release.phase is not Phase.PROMOTED or release.winner in (None, service.package):
+        return after
+    old = () if service.package is None else (service.package,)
+    previous = tuple(p for p in old + service.previous if p != release.winner)
+    return changed(after, package=release.winner, previous=previous)
+
+
+def route(service: Service, release: Release | None, evidence: EvidenceSet) -> Route | None:
+    """What the gateway must do now; None when nothing was ever released."""
+    if release is None or release.phase.final:
+        if service.package is None:
+            return None
+        return Route(service=service.name, arms=(Arm(service.package, 1.0),),
+                     standby=service.previous[:WARM], epoch=service.epoch)  # fmt: skip
+    step, left = release.here, release.candidates
+    if release.baseline is None:
+        arms = tuple(Arm(c, 1.0 / len(left)) for c in left)
+    else:
+        weights = _weights(step.share, evidence, release)
+        arms = (
+            Arm(release.baseline, max(0.0, 1.0 - sum(weights))),
+            *(Arm(c, w, step.mirror) for c, w in zip(left, weights, strict=True)),
+        )
+    return Route(service=service.name, arms=arms, pins=dict.fromkeys(step.pin, left[0]),
+                 standby=service.previous[:WARM], sticky_by=release.plan.sticky_by,
+                 salt=release.id, epoch=service.epoch)  # fmt: skip
+
+
+def _hand(release: Release, before: Phase, after: Phase) -> Release:
+    if release.phase is not before:
+        raise Conflict(f"release {release.id} is {release.phase.value}, not {before.value}",
+                       hint="look at `fairlead release status`")  # fmt: skip
+    return changed(release, phase=after, revision=release.revision + 1)
+
+
+def _end(release: Release, phase: Phase, at: float, *, reason: str) -> Release:
+    return changed(release, phase=phase, ended_at=at, reason=reason,
+                   revision=release.revision + 1)  # fmt: skip
+
+
+def _why(decision: Decision) -> str:
+    failed = [v.reason for v in decision.because if v.outcome is Outcome.FAIL]
+    unknown = [v.reason for v in decision.because if v.outcome is Outcome.UNKNOWN]
+    return "; ".join(failed) or f"not enough evidence in time: {'; '.join(unknown)}"
+
+
+def _winner(release: Release, evidence: EvidenceSet) -> Ref | None:
+    if len(release.candidates) == 1:
+        return release.candidates[0]
+    scored = [(e.value, c) for c in release.candidates
+              if (e := evidence.get(c, release.plan.goal)) is not None]  # fmt: skip
+    return max(scored)[1] if scored else None
+
+
+def _weights(
+    share: Fixed | Adaptive, evidence: EvidenceSet, release: Release
+) -> tuple[float, ...]:
+    left = release.candidates
+    match share:
+        case Fixed(weight):
+            return (weight / len(left),) * len(left)
+        case Adaptive(reward=reward, floor=floor, ceiling=ceiling):
+            ours = [_chance(reward, evidence, c, release.baseline) for c in left]
+            total = min(max(sum(ours) / len(left), floor), ceiling)
+            scale = sum(ours) or 1.0
+            even = floor / len(left)
+            return tuple(even + (total - floor) * o / scale for o in ours)
+
+
+def _chance(reward: str, evidence: EvidenceSet, candidate: Ref, baseline: Ref | None) -> float:
+    """Normal approximation of P(candidate's mean reward is above the baseline's)."""
+    ours = evidence.get(candidate, reward)
+    theirs = None if baseline is None else evidence.get(baseline, reward)
+    if ours is None or theirs is None or not ours.n or not theirs.n:
+        return 0.0
+    z = 1.959963984540054
+    spread = sqrt(sum(((e.high or e.value) - (e.low or e.value)) ** 2 for e in (ours, theirs)))
+    return 0.5 * (1 + erf((ours.value - theirs.value) / max(spread / (2 * z), 1e-12) / sqrt(2)))

@@ -1,0 +1,158 @@
+"""Every door to the outside, on one page. Adapters open them; nothing else may."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from fairlead.core.artifact import Artifact
+from fairlead.core.decision import Decision
+from fairlead.core.event import Event
+from fairlead.core.feature import FeatureView
+from fairlead.core.prediction import Feedback, Prediction
+from fairlead.core.ref import Kind, Ref
+from fairlead.core.release import Release, Service
+from fairlead.core.run import Run
+from fairlead.core.traffic import Route
+
+__all__ = ["Blobs", "Change", "Clock", "Compute", "Fleet", "Notifier", "Online", "PredictionLog",
+           "Records", "Router"]  # fmt: skip
+
+
+class Clock(Protocol):
+    """UTC seconds. Durations use the monotonic clock of the process, never this one."""
+
+    def now(self) -> float: ...
+
+
+class Blobs(Protocol):
+    """Immutable bytes by SHA-256 (hex). Writing the same bytes twice stores them once."""
+
+    def put(self, data: bytes | Path) -> str:
+        """Store and return the digest; a Path is streamed."""
+
+    def get(self, digest: str) -> bytes:
+        """All bytes, verified. Raises Missing or Corrupt."""
+
+    def fetch(self, digest: str, target: Path) -> None:
+        """Write the verified bytes to `target` atomically. Raises Missing or Corrupt."""
+
+    def has(self, digest: str) -> bool: ...
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """One state change: what to store and the event that tells of it, all or nothing.
+
+    `releases` and `services` are (before, after); before None means: must not exist yet.
+    """
+
+    at: float
+    actor: str
+    verb: str
+    subject: str
+    body: dict[str, Any] = {}
+    artifacts: tuple[Artifact, ...] = ()
+    runs: tuple[Run, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    releases: tuple[tuple[Release | None, Release], ...] = ()
+    services: tuple[tuple[Service | None, Service], ...] = ()
+
+
+class Records(Protocol):
+    """Small facts and the audit log. Saving an artifact or a run twice changes nothing."""
+
+    def commit(self, change: Change) -> Event:
+        """Store everything and append one sealed event in one transaction.
+
+        Raises Conflict when a release or a service is not what `before` says; nothing is stored.
+        """
+
+    def artifact(self, ref: Ref) -> Artifact:
+        """Raises Missing."""
+
+    def find(self, text: str, kind: Kind | None = None) -> Artifact:
+        """By full reference, ``kind/name`` (the newest), or a unique digest prefix.
+
+        Raises Missing, or Invalid when several match.
+        """
+
+    def artifacts(self, kind: Kind | None = None, name: str = "") -> list[Artifact]:
+        """Oldest first."""
+
+    def run(self, run_id: str) -> Run:
+        """Raises Missing."""
+
+    def runs(self) -> list[Run]:
+        """Oldest first."""
+
+    def release(self, release_id: str) -> Release:
+        """Raises Missing."""
+
+    def releases(self, service: str = "") -> list[Release]:
+        """Oldest first."""
+
+    def service(self, name: str) -> Service | None: ...
+    def decisions(self, subject: Ref) -> list[Decision]:
+        """Oldest first."""
+
+    def events(self, since: int = 0, subject: str = "") -> Iterator[Event]:
+        """Events with seq > since, in order."""
+
+    def head(self) -> tuple[int, str]:
+        """Sequence number and seal of the last event; (0, "") when there is none."""
+
+
+class Online(Protocol):
+    """Feature values by entity, readable at any moment T (point in time), in microseconds."""
+
+    def push(self, view: FeatureView, rows: Iterable[Mapping[str, Any]]) -> int:
+        """Add facts (entity, time, columns of the view); return how many. Raises Conflict
+        when another process writes."""
+
+    def read(self, view: FeatureView, entity: str, at: float) -> dict[str, Any]:
+        """`view.outputs` -> value as of `at`; None where nothing is known."""
+
+
+class PredictionLog(Protocol):
+    """Everything that was asked and answered, and the feedback to it, in order of arrival."""
+
+    def predictions(self, since: float = 0.0, until: float = float("inf"),
+                    service: str = "") -> Iterator[Prediction]:  # fmt: skip
+        """By `at`, since <= at < until."""
+
+    def find(self, prediction_id: str) -> list[Prediction]:
+        """The live answer first, then its mirrored twins. Raises Missing."""
+
+    def feedback(self, prediction_id: str = "") -> Iterator[Feedback]:
+        """All feedback, or that of one prediction, in order of arrival."""
+
+    def seal(self) -> int:
+        """Move finished journal files into Parquet segments; return how many rows moved."""
+
+
+class Compute(Protocol):
+    """Runs one job in a process of its own."""
+
+    def run(self, job: Sequence[str], workdir: Path, env: Mapping[str, str]) -> None:
+        """`job`: arguments of ``python -m fairlead``. Raises Invalid with the end of its output
+        when it fails, Unavailable when it cannot be started."""
+
+
+class Router(Protocol):
+    """Tells the data plane what to do; refuses to go back to an older epoch."""
+
+    def publish(self, route: Route) -> None:
+        """Raises Conflict when a newer epoch was published."""
+
+    def published(self) -> Route | None: ...
+
+
+class Fleet(Protocol):
+    """Brings the running replicas to exactly what is wanted; safe to repeat."""
+
+    def reconcile(self, wanted: Mapping[Ref, int]) -> dict[Ref, int]: ...
+
+
+class Notifier(Protocol):
+    def tell(self, subject: str, text: str) -> None: ...

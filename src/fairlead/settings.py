@@ -1,0 +1,29 @@
+"""Settings: the only reader of the environment."""
+
+import os
+from pathlib import Path
+
+from msgspec import Struct
+
+__all__ = ["Settings", "settings"]
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """`clock`: file that holds the time for every process (see adapters/clock.py), or None.
+
+    `debug`: show tracebacks. `actor`: who is written into the audit log.
+    """
+
+    clock: Path | None = None
+    debug: bool = False
+    actor: str = ""
+
+
+def settings() -> Settings:
+    """FAIRLEAD_CLOCK, FAIRLEAD_DEBUG and FAIRLEAD_ACTOR (default: the login name)."""
+    clock = os.environ.get("FAIRLEAD_CLOCK", "")
+    return Settings(
+        clock=Path(clock) if clock else None,
+        debug=os.environ.get("FAIRLEAD_DEBUG", "") not in ("", "0"),
+        actor=os.environ.get("FAIRLEAD_ACTOR", "") or os.environ.get("USER", "") or "fairlead",
+    )
