@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from fairlead.core.answers import Cursor, Tail
 from fairlead.core.artifact import Artifact
 from fairlead.core.decision import Decision
 from fairlead.core.event import Event
@@ -72,7 +73,8 @@ class Records(Protocol):
         """Raises Missing."""
 
     def find(self, text: str, kind: Kind | None = None) -> Artifact:
-        """By full reference, ``kind/name`` (the newest), or a unique digest prefix.
+        """By full reference, ``kind/name`` (the newest), or a unique digest prefix; where `kind`
+        is given, a bare name will do.
 
         Raises Missing, or Invalid when several match.
         """
@@ -93,6 +95,9 @@ class Records(Protocol):
         """Oldest first."""
 
     def service(self, name: str) -> Service | None: ...
+    def services(self) -> list[Service]:
+        """By name."""
+
     def decisions(self, subject: Ref) -> list[Decision]:
         """Oldest first."""
 
@@ -106,9 +111,9 @@ class Records(Protocol):
 class Online(Protocol):
     """Feature values by entity, readable at any moment T (point in time), in microseconds."""
 
-    def push(self, view: FeatureView, rows: Iterable[Mapping[str, Any]]) -> int:
-        """Add facts (entity, time, columns of the view); return how many. Raises Conflict
-        when another process writes."""
+    def push(self, view: FeatureView, rows: Iterable[Mapping[str, Any]], batch: str = "") -> int:
+        """Add facts (entity, time, columns of the view); return how many. A named `batch` is
+        added once, however often it is pushed. Raises Conflict when another process writes."""
 
     def read(self, view: FeatureView, entity: str, at: float) -> dict[str, Any]:
         """`view.outputs` -> value as of `at`; None where nothing is known."""
@@ -126,6 +131,13 @@ class PredictionLog(Protocol):
 
     def feedback(self, prediction_id: str = "") -> Iterator[Feedback]:
         """All feedback, or that of one prediction, in order of arrival."""
+
+    def tail(self, cursor: Cursor, since: float = 0.0) -> Tail:
+        """What arrived behind `cursor` ({}: everything), each row once however it was sealed
+        meanwhile; sealed rows older than `since` are left out. Raises Corrupt."""
+
+    def add(self, notes: Sequence[Feedback]) -> int:
+        """Add feedback that came by another way than the gateway; return how many."""
 
     def seal(self) -> int:
         """Move finished journal files into Parquet segments; return how many rows moved."""

@@ -1,11 +1,12 @@
 """Settings: the only reader of the environment."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec import Struct
 
-__all__ = ["Settings", "settings"]
+__all__ = ["Settings", "child_environment", "settings"]
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -27,3 +28,8 @@ def settings() -> Settings:
         debug=os.environ.get("FAIRLEAD_DEBUG", "") not in ("", "0"),
         actor=os.environ.get("FAIRLEAD_ACTOR", "") or os.environ.get("USER", "") or "fairlead",
     )
+
+
+def child_environment(changes: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a child process: this one's, with `changes`."""
+    return {**os.environ, **changes}

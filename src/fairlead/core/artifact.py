@@ -11,18 +11,22 @@ from fairlead.core.ref import Ref, digest
 from fairlead.core.schema import Schema
 
 __all__ = ["Artifact", "DatasetSpec", "FeaturesSpec", "Flavor", "ModelSpec", "PackageSpec", "Part",
-           "Spec", "Task", "ancestors", "name_of"]  # fmt: skip
+           "Spec", "Split", "Task", "ancestors", "name_of"]  # fmt: skip
 
 Task = Literal["binary", "multiclass", "regression"]
 Flavor = Literal["onnx", "skops"]
 
 
 class Part(Struct, frozen=True):
-    """One content-addressed Parquet file of a table: blob digest (SHA-256), rows, bytes."""
+    """One content-addressed Parquet file of a table: blob digest (SHA-256), rows, bytes.
+
+    `content`: SHA-256 of the values, however the file spells them; "" when it was not taken.
+    """
 
     digest: str
     rows: int
     size: int
+    content: str = ""
 
 
 class DatasetSpec(Struct, frozen=True, tag="dataset", kw_only=True):
@@ -45,12 +49,24 @@ class FeaturesSpec(Struct, frozen=True, tag="features", kw_only=True):
     views: tuple[FeatureView, ...] = ()
 
 
+class Split(Struct, frozen=True, kw_only=True):
+    """Which rows of its table a model learnt from: since <= time < until (0: no bound), those with
+    a target, without the newest share `test` (with no time: a share that `seed` draws)."""
+
+    since: float = 0.0
+    until: float = 0.0
+    test: float = 0.2
+    seed: int = 0
+
+
 class ModelSpec(Struct, frozen=True, tag="model", kw_only=True):
     """A trained model in a safe format.
 
     `files`: name -> blob digest; for flavor "onnx" the file is "model.onnx" with one input
     ``X`` float32 [rows, encoding.width] and one output ``scores`` float32 [rows, k]: k = 1 for
     binary (probability of classes[1]) and regression, len(classes) for multiclass.
+    Beside it lie "samples.json" (held-out rows with the answers of the estimator itself) and
+    "profile.msgpack" (TableProfile of the training rows).
     `inputs`: every column the model reads, request columns first, then feature-view columns.
     """
 
@@ -62,6 +78,7 @@ class ModelSpec(Struct, frozen=True, tag="model", kw_only=True):
     views: tuple[FeatureView, ...] = ()
     files: dict[str, str]
     params: dict[str, str | int | float | bool | None] = {}
+    split: Split = Split()
     environment: str = ""
 
 

@@ -6,7 +6,7 @@ raises on bad news: it reads evidence and returns a verdict.
 """
 
 from collections.abc import Iterable, Sequence
-from enum import Enum, IntEnum
+from enum import IntEnum, StrEnum
 from math import exp, log
 
 from msgspec import Struct
@@ -29,8 +29,11 @@ class Outcome(IntEnum):
     FAIL = 2
 
 
-class Action(Enum):
-    """What a verdict asks for; asking for nothing means: proceed."""
+class Action(StrEnum):
+    """What a verdict asks for; asking for nothing means: proceed.
+
+    Text, because members of a set must have an order for its canonical JSON.
+    """
 
     ALERT = "alert"
     HOLD = "hold"
@@ -143,10 +146,11 @@ def judge_all(
     """Judge every check. Guardrails that may roll back share alpha: their e-values are averaged.
 
     The average of e-values is an e-value under any dependence (statistics.md 3.3), so the chance
-    that a candidate harmless in all of them is ever failed by any of them is at most alpha.
+    that a candidate harmless in all of them is ever failed by any of them is at most alpha. A
+    guardrail that has seen too little counts as 1: leaving it out would be choosing by the data.
     """
     alone = [judge(c, evidence, subject, baseline, odds) for c in checks]
-    guards = [i for i, v in enumerate(alone) if _guards(v)]
+    guards = [i for i, c in enumerate(checks) if _guards(c)]
     if len(guards) < 2:
         return tuple(alone)
     log_es = [alone[i].log_e_harm or 0.0 for i in guards]
@@ -189,8 +193,8 @@ def worst(verdicts: Iterable[Verdict]) -> Outcome:
     return max((v.outcome for v in verdicts), default=Outcome.PASS)
 
 
-def _guards(verdict: Verdict) -> bool:
-    return verdict.log_e_harm is not None and Action.ROLLBACK in verdict.check.on_fail
+def _guards(check: Check) -> bool:
+    return isinstance(check.rule, Harm | PairedLoss) and Action.ROLLBACK in check.on_fail
 
 
 def _blame(log_es: list[float], alpha: float) -> list[int]:
@@ -294,7 +298,8 @@ def _judge_harm(
     ]
     xc, nc = sum(w[0] for w in windows), sum(w[1] for w in windows)
     xt, nt = sum(w[2] for w in windows), sum(w[3] for w in windows)
-    counters = {"candidate_events": xc, "candidate_n": nc, "baseline_events": xt, "baseline_n": nt}
+    names = ("candidate_events", "candidate_n", "baseline_events", "baseline_n")
+    counters = dict(zip(names, map(float, (xc, nc, xt, nt)), strict=True))
     if nc < check.min_n:
         return _unknown(check, subject, f"candidate answered {nc:,}, needs {check.min_n:,}",
                         counters=counters)  # fmt: skip
@@ -338,7 +343,7 @@ def _judge_balance(
     text = f"{check.measure}: candidate received {a / (a + b):.2%}, promised {share:.2%}"
     return Verdict(check=check, subject=subject, reason=text,
                    outcome=Outcome.FAIL if bad else Outcome.PASS,
-                   counters={"candidate_n": a, "baseline_n": b, "log_e": log_e})  # fmt: skip
+                   counters={"candidate_n": float(a), "baseline_n": float(b), "log_e": log_e})  # fmt: skip
 
 
 def _sequential(harm: float, safe: float, odds: Odds) -> Outcome:

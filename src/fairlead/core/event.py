@@ -7,21 +7,35 @@ from typing import Any
 import msgspec
 
 from fairlead.core.ref import canonical
-from fairlead.errors import Corrupt
+from fairlead.errors import Corrupt, Invalid
 
-__all__ = ["Event", "seal", "verify"]
+__all__ = ["Event", "follow", "seal", "verify"]
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Who did what to which thing, when, and the seal of the event before ("" for the first)."""
 
-    seq: int
+    seq: int = 0
     at: float
     actor: str
     verb: str
     subject: str
     body: dict[str, Any] = {}
     prev: str = ""
+
+
+def follow(head: tuple[int, str], event: Event) -> Event:
+    """`event` as the next link after `head` (sequence number, seal).
+
+    Its body becomes what JSON gives back, so that an event read from a store has the same seal.
+    Raises Invalid when the event cannot be written as JSON.
+    """
+    link = msgspec.structs.replace(event, seq=head[0] + 1, prev=head[1])
+    try:
+        return msgspec.json.decode(canonical(link), type=Event)
+    except (TypeError, ValueError) as error:
+        raise Invalid(f"event {event.verb!r} cannot be written down: {error}",
+                      hint="bodies hold text, numbers, lists and tables of these") from error  # fmt: skip
 
 
 def seal(event: Event) -> str:

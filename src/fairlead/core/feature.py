@@ -39,3 +39,8 @@ class FeatureView(Struct, frozen=True, kw_only=True):
         """The feature columns this view adds: ``view.column``."""
         names = self.columns or tuple(a.name for a in self.aggregates)
         return tuple(f"{self.name}.{n}" for n in names)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The columns of the source the view needs beside entity and time, each once."""
+        return tuple(dict.fromkeys((*self.columns, *(a.column for a in self.aggregates if a.column))))

@@ -47,12 +47,14 @@ class FeatureSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class TrainSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`code`: file with ``def train(data, params)``. `test`: newest share held out (by time)."""
+    """`code`: file with ``def train(data, params)``. `test`: newest share held out (by time).
+    `unseen`: what a category not seen in training becomes: a class of its own, or an error."""
 
     code: str = "train.py"
     params: dict[str, Value] = {}
     test: float = 0.2
     seed: int = 0
+    unseen: Literal["other", "error"] = "other"
 
 
 class CheckText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -101,7 +103,8 @@ class ReleaseSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class ServeSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`fallback`: the answer when even the baseline fails (none: 503 with Retry-After)."""
+    """`fallback`: the answer when even the baseline fails (none: 503 with Retry-After).
+    `token_file`: file with the token callers must show; needed when `host` is not loopback."""
 
     host: str = "127.0.0.1"
     port: int = 8080
@@ -109,6 +112,7 @@ class ServeSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_body_kb: int = 1024
     max_queue: int = 1024
     replicas: int = 1
+    token_file: str = ""
     fallback: Value = None
 
 

@@ -1,14 +1,14 @@
 """Releases: candidates walking through a traffic plan. Pure: state in, decision out."""
 
 from enum import Enum
-from math import erf, sqrt
+from math import erf, hypot, isfinite, nan, sqrt
 
 from msgspec import Struct
 from msgspec.structs import replace as changed
 
 from fairlead.core.check import Action, Outcome, Verdict, judge_all
 from fairlead.core.decision import Decision
-from fairlead.core.evidence import EvidenceSet
+from fairlead.core.evidence import Evidence, EvidenceSet
 from fairlead.core.ref import Ref
 from fairlead.core.traffic import Adaptive, Arm, Fixed, Route, Step, TrafficPlan
 from fairlead.errors import Conflict
@@ -18,6 +18,9 @@ __all__ = ["Phase", "Release", "Service", "abort", "advance", "apply", "pause", 
 
 WARM = 2
 """Previous packages kept loaded, so that going back is instant (promises.md R23)."""
+
+GRAIN = 0.01
+"""An adaptive share moves when it would move by this much: no new route for noise."""
 
 
 class Phase(Enum):
@@ -49,6 +52,7 @@ class Release(Struct, frozen=True, kw_only=True):
     """Where the candidates stand against the baseline one of them may replace.
 
     `baseline` is None for the first package of a service. `winner` is set when promoted.
+    `shares`: of each candidate on an adaptive step, as last decided (() before any evidence).
     """
 
     id: str
@@ -64,6 +68,7 @@ class Release(Struct, frozen=True, kw_only=True):
     winner: Ref | None = None
     reason: str = ""
     revision: int = 0
+    shares: tuple[float, ...] = ()
 
     @property
     def here(self) -> Step:
@@ -72,7 +77,10 @@ class Release(Struct, frozen=True, kw_only=True):
 
 
 def advance(release: Release, evidence: EvidenceSet, now: float) -> Decision:
-    """Judge the current step. Failing is immediate; passing waits for the hold."""
+    """Judge the current step. Failing is immediate; passing waits for the hold.
+
+    A candidate leaves when it is to be rolled back, or held when patience has run out.
+    """
     step, odds = release.here, release.plan.odds
     verdicts: list[Verdict] = []
     drop: list[Ref] = []
@@ -81,13 +89,12 @@ def advance(release: Release, evidence: EvidenceSet, now: float) -> Decision:
     for candidate in release.candidates:
         own = judge_all(step.checks, evidence, candidate, release.baseline, odds)
         verdicts.extend(own)
-        failed = {a for v in own if v.outcome is Outcome.FAIL for a in v.check.on_fail}
-        waits = {a for v in own if v.outcome is Outcome.UNKNOWN for a in v.check.on_unknown}
-        if Action.ROLLBACK in failed or (Action.HOLD in waits and out_of_patience):
+        asked = {a for v in own if v.outcome is Outcome.FAIL for a in v.check.on_fail}
+        asked |= {a for v in own if v.outcome is Outcome.UNKNOWN for a in v.check.on_unknown}
+        if Action.ROLLBACK in asked or (Action.HOLD in asked and out_of_patience):
             drop.append(candidate)
-            actions |= failed - {Action.ROLLBACK}
-        else:
-            actions |= failed | waits
+            asked -= {Action.ROLLBACK, Action.HOLD}
+        actions |= asked
     if len(drop) == len(release.candidates):
         actions.add(Action.ROLLBACK)
     elif now - release.entered_at < step.hold:
@@ -97,18 +104,22 @@ def advance(release: Release, evidence: EvidenceSet, now: float) -> Decision:
 
 
 def apply(release: Release, decision: Decision, evidence: EvidenceSet) -> Release:
-    """The next state: history is a fold of `apply` over the decisions in the audit log."""
+    """The next state; the same release when nothing moves."""
     if release.phase is not Phase.RUNNING:
         return release
+    return _weigh(_move(release, decision, evidence), evidence)
+
+
+def _move(release: Release, decision: Decision, evidence: EvidenceSet) -> Release:
     if Action.ROLLBACK in decision.actions:
         return _end(release, Phase.ROLLED_BACK, decision.at, reason=_why(decision))
     left = tuple(c for c in release.candidates if c not in decision.drop)
     if left != release.candidates:
-        release = changed(release, candidates=left, revision=release.revision + 1)
+        release = changed(release, candidates=left, shares=(), revision=release.revision + 1)
     if Action.HOLD in decision.actions:
         return release
     if release.step + 1 < len(release.plan.steps):
-        return changed(release, step=release.step + 1, entered_at=decision.at,
+        return changed(release, step=release.step + 1, entered_at=decision.at, shares=(),
                        revision=release.revision + 1)  # fmt: skip
     winner = _winner(release, evidence) if release.plan.promote else None
     if winner is None:
@@ -146,18 +157,23 @@ def settle(service: Service, release: Release) -> Service:
     return changed(after, package=release.winner, previous=previous)
 
 
-def route(service: Service, release: Release | None, evidence: EvidenceSet) -> Route | None:
-    """What the gateway must do now; None when nothing was ever released."""
+def route(service: Service, release: Release | None) -> Route | None:
+    """What the gateway must do now, from state alone, so that publishing it again changes nothing.
+
+    None when nothing was ever released; no arms when the first package failed: nobody may answer.
+    """
     if release is None or release.phase.final:
-        if service.package is None:
+        if service.epoch == 0:
             return None
-        return Route(service=service.name, arms=(Arm(service.package, 1.0),),
-                     standby=service.previous[:WARM], epoch=service.epoch)  # fmt: skip
+        only = () if service.package is None else (Arm(service.package, 1.0),)
+        return Route(service=service.name, arms=only, standby=service.previous[:WARM],
+                     epoch=service.epoch)  # fmt: skip
     step, left = release.here, release.candidates
+    arms: tuple[Arm, ...]
     if release.baseline is None:
         arms = tuple(Arm(c, 1.0 / len(left)) for c in left)
     else:
-        weights = _weights(step.share, evidence, release)
+        weights = _weights(release)
         arms = (
             Arm(release.baseline, max(0.0, 1.0 - sum(weights))),
             *(Arm(c, w, step.mirror) for c, w in zip(left, weights, strict=True)),
@@ -193,27 +209,47 @@ def _winner(release: Release, evidence: EvidenceSet) -> Ref | None:
     return max(scored)[1] if scored else None
 
 
-def _weights(
-    share: Fixed | Adaptive, evidence: EvidenceSet, release: Release
-) -> tuple[float, ...]:
-    left = release.candidates
-    match share:
+def _weights(release: Release) -> tuple[float, ...]:
+    """The live share of each candidate."""
+    n = len(release.candidates)
+    match release.here.share:
         case Fixed(weight):
-            return (weight / len(left),) * len(left)
-        case Adaptive(reward=reward, floor=floor, ceiling=ceiling):
-            ours = [_chance(reward, evidence, c, release.baseline) for c in left]
-            total = min(max(sum(ours) / len(left), floor), ceiling)
-            scale = sum(ours) or 1.0
-            even = floor / len(left)
-            return tuple(even + (total - floor) * o / scale for o in ours)
+            return (weight / n,) * n
+        case Adaptive(floor=floor):
+            return release.shares or (floor / n,) * n
 
 
-def _chance(reward: str, evidence: EvidenceSet, candidate: Ref, baseline: Ref | None) -> float:
-    """Normal approximation of P(candidate's mean reward is above the baseline's)."""
+def _weigh(release: Release, evidence: EvidenceSet) -> Release:
+    """Let the shares of an adaptive step follow the evidence; without evidence they stay."""
+    if release.phase.final or not isinstance(share := release.here.share, Adaptive):
+        return release
+    ours = [_chance(share.reward, evidence, c, release.baseline) for c in release.candidates]
+    chances = [c for c in ours if c is not None]
+    if len(chances) < len(ours):
+        return release
+    total = min(max(sum(chances) / len(ours), share.floor), share.ceiling)
+    even, scale = share.floor / len(ours), sum(chances) or 1.0
+    shares = tuple(round(even + (total - share.floor) * c / scale, 4) for c in chances)
+    if max(abs(a - b) for a, b in zip(shares, _weights(release), strict=True)) < GRAIN:
+        return release
+    return changed(release, shares=shares, revision=release.revision + 1)
+
+
+def _chance(
+    reward: str, evidence: EvidenceSet, candidate: Ref, baseline: Ref | None
+) -> float | None:
+    """Normal approximation of P(candidate's mean reward is above the baseline's).
+
+    None when either is not known with its interval: a number alone does not say how sure it is.
+    """
     ours = evidence.get(candidate, reward)
     theirs = None if baseline is None else evidence.get(baseline, reward)
-    if ours is None or theirs is None or not ours.n or not theirs.n:
-        return 0.0
-    z = 1.959963984540054
-    spread = sqrt(sum(((e.high or e.value) - (e.low or e.value)) ** 2 for e in (ours, theirs)))
-    return 0.5 * (1 + erf((ours.value - theirs.value) / max(spread / (2 * z), 1e-12) / sqrt(2)))
+    if ours is None or theirs is None:
+        return None
+    spread = hypot(_width(ours), _width(theirs)) / (2 * 1.959963984540054)
+    chance = 0.5 * (1 + erf((ours.value - theirs.value) / max(spread, 1e-12) / sqrt(2)))
+    return chance if isfinite(chance) else None
+
+
+def _width(e: Evidence) -> float:
+    return nan if e.low is None or e.high is None or e.n < 1 else e.high - e.low

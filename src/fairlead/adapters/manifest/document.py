@@ -57,15 +57,16 @@ def _text(path: Path) -> str:
 def _refuse_tricks(path: Path, text: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        line = event.start_mark.line + 1 if event.start_mark else 0
         if getattr(event, "anchor", None):
-            raise Invalid(f"{path.name} line {event.start_mark.line + 1}: anchors and aliases (& and *) are not read here",
+            raise Invalid(f"{path.name} line {line}: anchors and aliases (& and *) are not read here",
                           hint="write the value out where it is needed")  # fmt: skip
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > MAX_DEPTH:
-            raise Invalid(f"{path.name} line {event.start_mark.line + 1}: nested deeper than {MAX_DEPTH}",
+            raise Invalid(f"{path.name} line {line}: nested deeper than {MAX_DEPTH}",
                           hint="a manifest is at most 5 levels deep")  # fmt: skip
 
 

@@ -117,6 +117,7 @@ FIELDS: Mapping[type[Struct], Mapping[str, Field]] = {
         "params": text("Passed to train(data, params) and recorded with the run."),
         "test": number("Share of the newest rows held out for the gate.", 0, 1, open=True),
         "seed": number("Start of every random choice.", 0, 2**32 - 1),
+        "unseen": text("A category not seen in training is read as `other`, or is an `error` the fallback answers."),
     },
     CheckText: {
         "measure": text("What is measured, such as auc or rmse."),
@@ -158,6 +159,7 @@ FIELDS: Mapping[type[Struct], Mapping[str, Field]] = {
         "max_body_kb": number("Larger requests are refused.", 1, 1_000_000),
         "max_queue": number("Requests in flight; beyond it the service answers 503.", 1),
         "replicas": number("Processes per package.", 1, 1024),
+        "token_file": text("File with the token callers must show; needed when host is not this machine."),
         "fallback": text("The answer when even the baseline fails; without one: 503 with Retry-After."),
     },
     MonitorText: {

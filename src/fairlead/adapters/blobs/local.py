@@ -1,0 +1,47 @@
+"""Blobs in a folder of this machine; an acknowledged write survives a power cut."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+from fairlead.adapters.blobs.objects import ObjectBlobs
+from fairlead.errors import Missing
+
+__all__ = ["LocalBlobs"]
+
+
+class LocalBlobs(ObjectBlobs):
+    """Implements `ports.Blobs` in the folder `root`, which is made when it is not there.
+
+    Raises Missing when obstore is not installed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        try:
+            from obstore.store import LocalStore
+        except ImportError:
+            raise Missing("obstore is not installed",
+                          hint='pip install "fairlead[lab]"') from None  # fmt: skip
+        root.mkdir(parents=True, exist_ok=True)
+        self._root = root
+        super().__init__(LocalStore(prefix=root))
+
+    def _write(self, key: str, chunks: Iterator[bytes]) -> None:
+        """Bytes reach the disk before the name does, so no crash leaves a named, empty blob."""
+        import obstore
+
+        draft = f"drafts/{uuid4().hex}"
+        obstore.put(self._store, draft, chunks)
+        _sync(self._root / draft)
+        obstore.rename(self._store, draft, key)
+        _sync((self._root / key).parent)
+        _sync(self._root)
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

@@ -1,0 +1,150 @@
+"""What the keys of a manifest must agree on with each other, section by section."""
+
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+from msgspec import Struct
+
+from fairlead.adapters.manifest.walk import Rule, meant, nearest
+from fairlead.core.duration import seconds
+from fairlead.core.manifest import (
+    AggregateText,
+    CheckText,
+    DataSection,
+    FeatureSection,
+    Manifest,
+    MonitorText,
+    ReleaseSection,
+    StepText,
+)
+from fairlead.core.metrics import METRICS
+from fairlead.core.monitor import MEASURES
+
+__all__ = ["RULES"]
+
+Found = Iterator[tuple[str, str]]
+OTHERS = frozenset({"latency_p99_ms", "gain_trivial"})
+"""Measures of the gate that are not metrics of answers."""
+
+
+def _data(data: DataSection, given: frozenset[str]) -> Found:
+    yield from _filled(data, ("source", "target"))
+    for role in ("time", "known_at", "entity"):
+        column = getattr(data, role)
+        if column and column == data.target:
+            yield role, f"{column!r} is the target; a column plays one role"
+    for role in ("target", "time", "entity"):
+        if getattr(data, role) in data.ignore:
+            yield "ignore", f"{getattr(data, role)!r} is ignored, yet it is the {role}"
+    if data.known_at and not data.time:
+        yield "known_at", "needs `time`: when the prediction is asked"
+    for key in ("ignore", "sensitive", "slices"):
+        yield from _repeated(key, getattr(data, key))
+        if key != "ignore" and data.target in getattr(data, key):
+            yield key, f"{data.target!r} is the target: its groups are the classes themselves"
+
+
+def _filled(section: Struct, keys: tuple[str, ...]) -> Found:
+    for key in keys:
+        if not getattr(section, key):
+            yield key, "is empty"
+
+
+def _repeated(key: str, names: tuple[str, ...]) -> Found:
+    for name in sorted({n for n in names if names.count(n) > 1}):
+        yield key, f"{name!r} is listed twice"
+
+
+def _aggregate(one: AggregateText, given: frozenset[str]) -> Found:
+    if bool(one.mean) + bool(one.sum) + one.count != 1:
+        yield "", "exactly one of {mean: column}, {sum: column}, {count: true} is needed"
+
+
+def _feature(view: FeatureSection, given: frozenset[str]) -> Found:
+    yield from _filled(view, ("source", "entity"))
+    if bool(view.columns) == bool(view.aggregate):
+        what = "both are written" if view.columns else "neither is written"
+        yield "", f"either `columns` or `aggregate` with `window`: {what}"
+    if view.aggregate and not view.window:
+        yield "", "`aggregate` needs a `window`, such as 3h or 30d"
+    if view.aggregate and not view.time:
+        yield "", "`aggregate` over a window needs `time`: when each fact became known"
+    if view.window and not view.aggregate:
+        yield "window", "a window is for `aggregate`; the latest `columns` use `max_age`"
+    if view.max_age and not (view.columns and view.time):
+        yield "max_age", "is for the latest `columns` of facts with a `time`"
+    yield from _repeated("columns", view.columns)
+
+
+def _check(check: CheckText, given: frozenset[str]) -> Found:
+    bounded = check.min is not None or check.max is not None
+    forms = [check.no_worse is not None, bounded, check.parity is not None]
+    if sum(forms) != 1:
+        yield "", "exactly one of `no_worse`, `min`/`max` or `parity` says what passes"
+    yield from _ordered(check.min, check.max)
+    if check.parity is not None and not check.by:
+        yield "", "`parity` needs `by`: the column that forms the groups"
+
+
+def _ordered(low: float | None, high: float | None) -> Found:
+    if low is not None and high is not None and low > high:
+        yield "min", f"{low:g} is above max {high:g}: nothing could pass"
+
+
+def _step(step: StepText, given: frozenset[str]) -> Found:
+    if seconds(step.hold) > seconds(step.patience):
+        yield "hold", f"{step.hold} is longer than the patience of {step.patience}"
+    if not step.share and not step.mirror:
+        yield "", "gives the candidate no traffic: set `share` or `mirror`"
+
+
+def _release(release: ReleaseSection, given: frozenset[str]) -> Found:
+    if release.steps and given & {"plan", "shares", "hold", "patience"}:
+        both = ", ".join(f"`{k}`" for k in ("plan", "shares", "hold", "patience") if k in given)
+        yield "steps", f"a plan by hand stands alone: drop {both}"
+    if not release.steps and seconds(release.hold) > seconds(release.patience):
+        yield "hold", f"{release.hold} is longer than the patience of {release.patience}"
+    if not release.shares or 0 in release.shares:
+        yield "shares", "every share is above 0: the first step of a canary meets traffic"
+    if list(release.shares) != sorted(set(release.shares)):
+        yield "shares", "shares grow from step to step"
+
+
+def _monitor(monitor: MonitorText, given: frozenset[str]) -> Found:
+    if monitor.min is None and monitor.max is None:
+        yield "", "`min` or `max` says what passes"
+    yield from _ordered(monitor.min, monitor.max)
+    if not monitor.then:
+        yield "then", "is empty: one or more of alert, rollback, retrain"
+
+
+def _manifest(manifest: Manifest, given: frozenset[str]) -> Found:
+    data = manifest.data
+    groups = [*data.sensitive, *data.slices]
+    for i, check in enumerate(manifest.gate.checks):
+        where = f"gate.checks[{i}]"
+        if check.by and check.by not in groups:
+            yield where, f'"{check.by}" is not listed in data.sensitive or data.slices{meant(nearest(check.by, groups))}'  # fmt: skip
+        known = sorted(OTHERS | {m.name for m in METRICS.values() if data.task in ("auto", *m.tasks)})
+        if check.measure.removeprefix("gain:") not in known:
+            yield where, f'measure "{check.measure}" is not one of {", ".join(known)}{meant(nearest(check.measure, known))}'  # fmt: skip
+    for name, view in manifest.features.items():
+        if "." in name or not name.isidentifier():
+            yield f"features.{name}", "a view is named with letters, digits and '_': its columns become name.column"  # fmt: skip
+        if view.time and not data.time:
+            yield f"features.{name}", "has a time, but data.time is empty: as of when would a row see it?"  # fmt: skip
+    for name, monitor in manifest.monitors.items():
+        family, _, column = monitor.measure.partition(":")
+        if family not in MEASURES or (column and family not in ("drift", "nulls", "unseen")):
+            yield f"monitors.{name}", f'measure "{monitor.measure}" is not one of {", ".join(MEASURES)}{meant(nearest(family, list(MEASURES)))}'  # fmt: skip
+        if "retrain" in monitor.then and not data.time:
+            yield f"monitors.{name}", "asks for retraining, which needs data.time to find fresh rows"  # fmt: skip
+
+
+RULES = cast(
+    Mapping[type[Struct], Rule],
+    {DataSection: _data, AggregateText: _aggregate, FeatureSection: _feature, CheckText: _check,
+     StepText: _step, ReleaseSection: _release, MonitorText: _monitor, Manifest: _manifest},
+)  # fmt: skip
+
+

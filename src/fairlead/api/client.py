@@ -1,0 +1,84 @@
+"""A client of a running service on this machine, found by what `fairlead serve` left in `.fairlead/run`."""
+
+import http.client
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fairlead.errors import Conflict, FairleadError, Invalid, Missing, Unavailable
+
+__all__ = ["Client", "found"]
+
+TIMEOUT = 30.0
+KINDS: dict[int, type[FairleadError]] = {404: Missing, 409: Conflict}
+
+
+class Where(msgspec.Struct, frozen=True):
+    """`.fairlead/run/serve.json`."""
+
+    port: int
+    pid: int = 0
+    host: str = "127.0.0.1"
+
+
+class Client:
+    """One request per connection; answers are decoded JSON."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host, self.port = host, port
+
+    @property
+    def url(self) -> str:
+        """``http://127.0.0.1:8080``."""
+        return f"http://{self.host}:{self.port}"
+
+    def get(self, path: str) -> Any:
+        """Raises what `post` raises."""
+        return self._ask("GET", path, b"", {})
+
+    def post(self, path: str, body: bytes, headers: dict[str, str] | None = None) -> Any:
+        """Raises Unavailable when nobody answers or the service cannot, else the error it names:
+        Missing (404), Conflict (409), Invalid (other 4xx)."""
+        return self._ask("POST", path, body, {"content-type": "application/json", **(headers or {})})
+
+    def _ask(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Any:
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=TIMEOUT)
+        try:
+            connection.request(method, path, body or None, headers)
+            answer = connection.getresponse()
+            status, data = answer.status, answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise Unavailable(f"{self.url} does not answer: {error}",
+                              hint="is `fairlead serve` running?") from None  # fmt: skip
+        finally:
+            connection.close()
+        return _decoded(status, data)
+
+
+def found(root: Path) -> Client:
+    """The service that runs for the project in `root`. Raises Unavailable when there is none."""
+    path = root / ".fairlead" / "run" / "serve.json"
+    try:
+        where = msgspec.json.decode(path.read_bytes(), type=Where)
+    except (FileNotFoundError, msgspec.DecodeError):
+        raise Unavailable(f"no service is running for {root.name}",
+                          hint="start it with `fairlead serve` in another terminal") from None  # fmt: skip
+    return Client(where.host, where.port)
+
+
+def _decoded(status: int, data: bytes) -> Any:
+    try:
+        body = msgspec.json.decode(data)
+    except msgspec.DecodeError:
+        raise Unavailable(f"the answer ({status}) is not JSON", hint="does another program use this port?") from None  # fmt: skip
+    if status < 400:
+        return body
+    said = body.get("error", {}) if isinstance(body, dict) else {}
+    if not isinstance(said, dict):
+        said = {"message": str(said)}
+    kind = KINDS.get(status, Invalid if status < 500 else Unavailable)
+    pointer = said.get("pointer") or ""
+    text = said.get("message") or f"status {status}"
+    raise kind(f"{text} (at {pointer})" if pointer and pointer not in text else text,
+               hint=said.get("hint") or "", pointer=pointer)  # fmt: skip

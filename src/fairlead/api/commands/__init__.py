@@ -1,0 +1,1 @@
+"""The commands: what each does, one module per group; loaded only when a command runs."""

@@ -1,0 +1,127 @@
+"""The release commands: bring a package to live traffic, and back."""
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.live import Live
+from rich.text import Text
+
+from fairlead.api.border import REFUSED
+from fairlead.api.commands.lab import newest
+from fairlead.api.console import console, emit, next_commands, progress
+from fairlead.api.present.rollout import View, headline, line, release_view, releases_table
+from fairlead.api.session import opened
+from fairlead.core.release import Phase, Release, advance
+from fairlead.errors import Missing
+from fairlead.project import Project
+
+__all__ = ["abort", "look", "pause", "resume", "rollback", "start", "status", "watch"]
+
+
+def start(given: Path | None, package: str, plan: str, *, as_json: bool) -> None:
+    """Start a release of the newest package, or of the one named."""
+    with opened(given) as project:
+        chosen = newest(project, "package", package)
+        with progress("starting the release", quiet=as_json):
+            made = project.start_release(chosen.ref, project.plan(plan) if plan else None)
+        now = project.clock.now()
+    emit(made, headline(made, now), as_json=as_json)
+    if not as_json:
+        next_commands("fairlead release watch", "fairlead serve   (the evidence comes from live traffic)")  # fmt: skip
+
+
+def status(given: Path | None, release_id: str, *, as_json: bool) -> None:
+    """One look, and the releases before it."""
+    with opened(given) as project:
+        view = look(project, release_id)
+        everything = project.records.releases()
+    if as_json:
+        emit(view, "", as_json=True)
+        return
+    console().print(release_view(view))
+    if len(everything) > 1 and not release_id:
+        console().print(Text(""))
+        console().print(releases_table(everything, view.now))
+
+
+def watch(given: Path | None, release_id: str, every: float) -> int:
+    """Look until the release is over; 0 when promoted (or kept, as its plan says), else 1."""
+    out = console()
+    with opened(given) as project:
+        views = _views(project, release_id, every)
+        if out.is_terminal:
+            with Live(console=out, auto_refresh=False, vertical_overflow="visible") as live:
+                for view in views:
+                    live.update(release_view(view), refresh=True)
+        else:
+            said = ""
+            for view in views:
+                text = line(view)
+                if text.split("  ", 1)[1] != said:
+                    said = text.split("  ", 1)[1]
+                    sys.stdout.write(text + "\n")
+                    sys.stdout.flush()
+    return 0 if view.release.phase in (Phase.PROMOTED, Phase.KEPT) else REFUSED
+
+
+def pause(given: Path | None, release_id: str) -> None:
+    """Stop advancing."""
+    with opened(given) as project:
+        _tell(project, project.pause(_id(project, release_id)))
+
+
+def resume(given: Path | None, release_id: str) -> None:
+    """Advance again."""
+    with opened(given) as project:
+        _tell(project, project.resume(_id(project, release_id)))
+
+
+def abort(given: Path | None, release_id: str, reason: str) -> None:
+    """End a release by hand."""
+    with opened(given) as project:
+        _tell(project, project.abort(_id(project, release_id), reason))
+
+
+def rollback(given: Path | None, reason: str) -> None:
+    """Serve the package that served before."""
+    with opened(given) as project:
+        _tell(project, project.rollback(reason))
+
+
+def look(project: Project, release_id: str) -> View:
+    """The state of a release now; a running one is judged as its controller would. Raises Missing."""
+    found = project.records.release(_id(project, release_id))
+    now = project.clock.now()
+    if found.phase.final:
+        packages = {*found.candidates, *filter(None, (found.winner,))}
+        made = [d for p in packages for d in project.records.decisions(p)
+                if found.started_at <= d.at <= found.ended_at]  # fmt: skip
+        decision = max(made, key=lambda d: d.at, default=None)
+    else:
+        decision = advance(found, project.observer().observe(found, now), now)
+    return View(release=found, decision=decision, route=project.router.published(), now=now)
+
+
+def _views(project: Project, release_id: str, every: float) -> Iterator[View]:
+    chosen = _id(project, release_id)
+    while True:
+        view = look(project, chosen)
+        yield view
+        if view.release.phase.final:
+            return
+        time.sleep(every)
+
+
+def _tell(project: Project, release: Release) -> None:
+    console().print(headline(release, project.clock.now()))
+
+
+def _id(project: Project, given: str) -> str:
+    if given:
+        return given
+    made = project.records.releases()
+    if not made:
+        raise Missing("nothing was released yet", hint="start with `fairlead release start`")
+    return next((r.id for r in reversed(made) if not r.phase.final), made[-1].id)

@@ -1,0 +1,117 @@
+"""The commands that need no records, only the service: serve and predict."""
+
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.text import Text
+
+from fairlead.adapters import manifest as manifests
+from fairlead.api.client import Client, found
+from fairlead.api.console import console, emit
+from fairlead.api.folder import MANIFEST, find
+from fairlead.api.present.answers import answers_view, call_view
+from fairlead.core.artifact import PackageSpec
+from fairlead.core.manifest import Manifest
+from fairlead.dataplane import STATE, GatewayConfig
+from fairlead.dataplane import serve as run_service
+from fairlead.errors import Invalid, Missing
+
+__all__ = ["predict", "serve"]
+
+PATIENCE = 120.0
+"""Seconds to wait for the first package before saying that none is ready."""
+
+
+def serve(given: Path | None, host: str, port: int | None) -> int:
+    """Serve until stopped; says where once it answers."""
+    root = find(given)
+    manifest = manifests.load(root / MANIFEST)
+    out = console()
+    if not (root / STATE / "run" / "route.json").is_file():
+        out.print(Text("nothing is released yet: requests are refused until `fairlead run` has released a model", "yellow"))  # fmt: skip
+    out.print(f"starting {manifest.service} ...")
+    threading.Thread(target=_announce, args=(root, manifest), daemon=True).start()
+    controller = [sys.executable, "-m", "fairlead", "controller", str(root.resolve())]
+    status = run_service(root, _config(root, manifest, host, port), controller)
+    out.print("stopped")
+    return status
+
+
+def predict(given: Path | None, row: str, unit: str, *, as_json: bool) -> None:
+    """Send one row, several, or a sample; print the answers."""
+    root = find(given)
+    client = found(root)
+    body = _body(row) if row else msgspec.json.encode(_sample(root, client))
+    answer = client.post("/predict", body, {"x-unit": unit} if unit else None)
+    emit(answer, answers_view(answer, "" if row else body.decode()), as_json=as_json)
+
+
+def _config(root: Path, manifest: Manifest, host: str, port: int | None) -> GatewayConfig:
+    section = manifest.serve
+    token = str((root / section.token_file).resolve()) if section.token_file else ""
+    return GatewayConfig(
+        service=manifest.service, host=host or section.host,
+        port=section.port if port is None else port, deadline_ms=section.deadline_ms,
+        max_body=section.max_body_kb * 1024, queue=section.max_queue, replicas=section.replicas,
+        fallback=section.fallback, token_file=token,
+    )  # fmt: skip
+
+
+def _announce(root: Path, manifest: Manifest) -> None:
+    """Wait until the service answers, then show how to call it."""
+    path, end = root / STATE / "run" / "serve.json", time.monotonic() + PATIENCE
+    while not path.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    if not path.exists():
+        console().print(Text("no package is ready yet: `fairlead status` says more", "yellow"))
+        return
+    client = found(root)
+    ready = msgspec.json.decode(path.read_bytes()).get("ready", False)
+    sample = _sample_of(root, client) if ready else None
+    console().print(call_view(manifest.service, client.url, sample))
+
+
+def _body(row: str) -> bytes:
+    """The JSON to send: given itself, in a file, or on standard input. Raises Invalid, Missing."""
+    if row.lstrip().startswith(("{", "[")):
+        data = row.encode()
+    elif row == "-":
+        data = sys.stdin.buffer.read()
+    else:
+        try:
+            data = Path(row).read_bytes()
+        except OSError as error:
+            raise Missing(f"no file {row!r}: {error.strerror}",
+                          hint="""give JSON like '{"column": 1}', a file, or - for standard input""") from None  # fmt: skip
+    try:
+        value = msgspec.json.decode(data)
+    except msgspec.DecodeError as error:
+        raise Invalid(f"this is not JSON: {error}", hint="""one row looks like '{"column": 1}'""") from None  # fmt: skip
+    return msgspec.json.encode({"rows": value}) if isinstance(value, list) else data
+
+
+def _sample(root: Path, client: Client) -> dict[str, Any]:
+    sample = _sample_of(root, client)
+    if sample is None:
+        raise Missing("there is no sample row: no package is ready",
+                      hint="""send a row: fairlead predict '{"column": 1}'""")  # fmt: skip
+    return sample
+
+
+def _sample_of(root: Path, client: Client) -> dict[str, Any] | None:
+    """A held-out row as a caller would send it, from the package that answers."""
+    arms = client.get("/status").get("arms") or []
+    if not arms:
+        return None
+    folder = root / STATE / "packages" / str(arms[0]["package"]).rpartition("@")[2]
+    try:
+        spec = msgspec.json.decode((folder / "package.json").read_bytes(), type=PackageSpec)
+        rows = msgspec.json.decode((folder / "samples.json").read_bytes())["rows"]
+    except (OSError, msgspec.DecodeError, KeyError):
+        return None
+    names = set(spec.contract.names)
+    return {k: v for k, v in rows[0].items() if k in names} if rows else None

@@ -1,0 +1,54 @@
+"""Answers of the service on a screen, and how to ask it."""
+
+import json
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from fairlead.api.present.figures import short
+from fairlead.api.present.table import grid
+
+__all__ = ["answers_view", "call_view"]
+
+
+def answers_view(answer: Any, sent: str) -> RenderableType:
+    """One line per prediction; `sent`: the sample row when the caller gave none."""
+    rows = answer.get("predictions", [answer]) if isinstance(answer, dict) else []
+    table = grid("prediction", "answer", "package", "")
+    for row in rows:
+        said = row.get("error")
+        text = Text(said["message"], "red") if isinstance(said, dict) else _answer(row)
+        package = str(row.get("package") or answer.get("package") or "")
+        table.add_row(str(row.get("id", "-")), text, _package(package),
+                      Text("fallback" if row.get("fallback") else "", "yellow"))  # fmt: skip
+    if not sent:
+        return table
+    return Group(Text.assemble(("sent a sample row  ", "dim"), sent), Text(""), table)
+
+
+def call_view(service: str, url: str, sample: dict[str, Any] | None) -> RenderableType:
+    """Where the service is, and a call to copy."""
+    head = Text.assemble((service, "bold"), " answers on ", (url, "bold green"), ("   (Ctrl-C stops it)", "dim"))  # fmt: skip
+    if sample is None:
+        return head
+    body = json.dumps(sample, ensure_ascii=False).replace("'", "'\\''")
+    call = f"curl -s {url}/predict -H 'content-type: application/json' -d '{body}'"
+    return Group(head, Text(""), Text(call, overflow="fold"), Text(""),
+                 Text("in another terminal: fairlead predict, fairlead status, fairlead why PREDICTION", "dim"))  # fmt: skip
+
+
+def _answer(row: dict[str, Any]) -> Text:
+    if "value" in row:
+        return Text(f"{row['value']:.6g}", "bold")
+    text = Text(str(row.get("label", "-")), "bold")
+    if "score" in row:
+        return text.append(f"  score {row['score']:.4g}", "default")
+    scores = row.get("scores") or {}
+    best = sorted(scores.items(), key=lambda s: -s[1])[:3]
+    return text.append("  " + ", ".join(f"{k} {v:.3g}" for k, v in best), "dim")
+
+
+def _package(text: str) -> Text:
+    name, at, digest = text.partition("@")
+    return Text(f"{name}{at}{short(digest)}", "cyan")

@@ -1,0 +1,119 @@
+"""The state of a service on a screen: what is live, what is changing, how healthy it is."""
+
+from typing import Any
+
+from msgspec import Struct
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fairlead.api.present.figures import ago, count, measure, name, percent, span
+from fairlead.api.present.rollout import View, headline, release_view
+from fairlead.api.present.table import grid
+from fairlead.core.artifact import Artifact
+from fairlead.core.event import Event
+from fairlead.core.evidence import Evidence
+from fairlead.core.release import Service
+
+__all__ = ["Status", "status_view"]
+
+SHARES = {"errors", "slow", "fallback", "labelled", "positive_rate"}
+HIDDEN = {"requests"}
+FIRST = ("volume", "errors", "slow", "fallback", "latency_p50_ms", "latency_p99_ms", "drift",
+         "nulls", "unseen", "labelled", "label_delay")  # fmt: skip
+
+
+class Status(Struct, frozen=True, kw_only=True):
+    """Everything `fairlead status` knows. `gateway`: its own words, None when it does not run;
+    `health`: measured over the last `window` seconds; `alerts`: the newest events, oldest first."""
+
+    name: str
+    now: float
+    url: str = ""
+    gateway: dict[str, Any] | None = None
+    service: Service | None = None
+    package: Artifact | None = None
+    release: View | None = None
+    window: float
+    health: tuple[Evidence, ...] = ()
+    alerts: tuple[Event, ...] = ()
+
+
+def status_view(status: Status) -> RenderableType:
+    """The overview."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column(overflow="fold")
+    table.add_row(Text("service", "dim"), _service(status))
+    table.add_row(Text("package", "dim"), _package(status))
+    previous = status.service.previous if status.service else ()
+    if previous:
+        table.add_row(Text("before", "dim"), Text(", ".join(name(p) for p in previous[:3]), "dim"))
+    if status.release is not None:
+        view = status.release
+        whole = view.release.phase.final
+        table.add_row(Text("release", "dim"), headline(view.release, view.now) if whole else release_view(view))  # fmt: skip
+    table.add_row(Text("health", "dim"), _health(status))
+    for i, event in enumerate(status.alerts):
+        table.add_row(Text("" if i else "alerts", "dim"), _alert(event, status.now))
+    return table
+
+
+def _service(status: Status) -> Text:
+    text = Text(status.name, "bold")
+    gateway = status.gateway
+    if gateway is None:
+        return text.append("  is not running: start it with `fairlead serve`", "yellow")
+    ready = gateway.get("ready")
+    text.append(f"  {status.url}  ").append("ready" if ready else "not ready", "green" if ready else "bold red")  # fmt: skip
+    text.append(f"  up {span(float(gateway.get('uptime', 0)))}", "dim")
+    lost = (gateway.get("journal") or {}).get("lost", 0)
+    if lost:
+        text.append(f"  {count(lost)} log lines lost", "bold red")
+    if gateway.get("trouble"):
+        text.append(f"  {gateway['trouble']}", "bold red")
+    return text
+
+
+def _package(status: Status) -> Text:
+    here = status.package
+    if here is None:
+        return Text("none: `fairlead run` makes and releases one", "yellow")
+    spec: Any = here.spec
+    return Text.assemble((name(here.ref), "cyan"), f"  {spec.task}, {spec.flavor}",
+                         (f"  made {ago(here.created_at, status.now)}", "dim"))  # fmt: skip
+
+
+def _health(status: Status) -> RenderableType:
+    whole = {e.measure: e for e in status.health if not e.slice and e.measure not in HIDDEN}
+    if not whole or not whole.get("volume") or not whole["volume"].value:
+        return Text(f"no requests in the last {span(status.window)}", "dim")
+    table = grid("", "", "")
+    for key in sorted(whole, key=lambda k: (FIRST.index(k) if k in FIRST else len(FIRST), k)):
+        seen = whole[key]
+        table.add_row(key.replace("_", " "), _value(key, seen.value), Text(_between(key, seen), "dim"))
+    return Group(Text(f"last {span(status.window)}", "dim"), table)
+
+
+def _value(key: str, value: float) -> str:
+    if key == "volume":
+        return f"{count(value)} requests"
+    if key == "label_delay":
+        return span(value)
+    if key.endswith("_ms"):
+        return f"{measure(value)} ms"
+    return percent(value) if key in SHARES else measure(value)
+
+
+def _between(key: str, seen: Evidence) -> str:
+    if seen.low is None or seen.high is None or seen.low == seen.high:
+        return ""
+    return f"{_value(key, seen.low)} to {_value(key, seen.high)}"
+
+
+def _alert(event: Event, now: float) -> Text:
+    raised = event.verb == "alert.raised"
+    what = event.body.get("monitor") or event.body.get("check") or ""
+    return Text.assemble((f"{ago(event.at, now)}  ", "dim"), (f"{what} " if what else "", "bold"),
+                         (event.verb.partition(".")[2], "bold red" if raised else "green"),
+                         f"  {event.body.get('cause', '')}")  # fmt: skip

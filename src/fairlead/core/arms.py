@@ -1,0 +1,172 @@
+"""Arms: how often each package of a release failed or was slow, counted so that tests may trust it.
+
+Windows never span two epochs (within one the shares are constant), and one closes when its smallest
+arm has enough exposures, never because of what happened to them. Where a unit (a customer) always
+meets the same package, one unit counts once per window and until its first event: its requests are
+not independent (statistics.md 3.4).
+"""
+
+from collections.abc import Iterator, Sequence
+from math import inf, nextafter
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from fairlead.core.evidence import Fact, Tally
+from fairlead.core.ledger import FAILED, FALLBACK, LIVE, Ledger, Rows
+from fairlead.core.ref import Ref
+from fairlead.core.release import Release
+
+__all__ = ["Arms"]
+
+ENOUGH = 20
+"""Exposures of the smallest arm that close a window: its share of exposure is then known well."""
+
+GROWTH = 0.02
+"""Or so much of what was seen before, so that a release of any length has some 200 windows."""
+
+MEASURES = ("errors", "slow")
+
+MIRRORED, DRAWN, CERTAIN = 0, 1, 2
+"""Kinds of exposure: answers nobody saw; live by the dice; live without dice (pinned units, and
+everything while the candidates have no share)."""
+
+
+class Count(Struct):
+    """One arm in one window: n and events per measure; `requests` (or units) assigned to it."""
+
+    n: list[int]
+    events: list[int]
+    requests: int = 0
+
+
+class Window(Struct):
+    """Counts by (package, kind). `met`: units that were exposed in it, while it is open."""
+
+    at: float
+    epoch: int
+    counts: dict[tuple[int, int], Count] = {}
+    met: dict[tuple[int, int, int], set[int]] = {}
+
+
+class Arms:
+    """The counters of one release, moved forward by `update`, read by `facts`."""
+
+    def __init__(self, release: Release, slow: float, start: int) -> None:
+        self._slow = slow
+        self._baseline = release.baseline
+        self._refs = {str(r): r for r in (*release.candidates, release.baseline) if r is not None}
+        self._next = start
+        self._windows: list[Window] = []
+        self._open: dict[int, Window] = {}
+        self._seen: dict[tuple[int, int], int] = {}
+        self._gone: dict[tuple[int, int], set[int]] = {}
+        self._counted: dict[tuple[int, int], set[int]] = {}
+
+    def update(self, ledger: Ledger, first_epoch: int) -> None:
+        """Count the rows added since the last update, from `first_epoch` on."""
+        rows = ledger.rows(self._next)
+        self._next = ledger.end
+        mine = {ledger.index(name): name for name in self._refs}
+        for epoch in np.unique(rows.epoch[rows.epoch >= first_epoch]).tolist():
+            here = rows.where((rows.epoch == epoch) & np.isin(rows.package, list(mine)))
+            for package in mine:
+                self._add(epoch, package, here.where(here.package == package))
+            self._close(epoch)
+
+    def _add(self, epoch: int, package: int, rows: Rows) -> None:
+        own = (rows.flags & FALLBACK) == 0
+        live = (rows.flags & LIVE) > 0
+        kind = np.where(live, np.where(rows.propensity < 1, DRAWN, CERTAIN), MIRRORED)
+        for one in (MIRRORED, DRAWN, CERTAIN):
+            part = rows.where(own & (kind == one))
+            if len(part):
+                window = self._open.get(epoch) or self._begin(epoch, float(part.at.min()))
+                self._count(window, (package, one), part)
+
+    def _begin(self, epoch: int, at: float) -> Window:
+        taken = {w.at for w in self._windows}
+        while at in taken:
+            at = nextafter(at, inf)
+        window = Window(at=at, epoch=epoch)
+        self._windows.append(window)
+        self._open[epoch] = window
+        return window
+
+    def _count(self, window: Window, arm: tuple[int, int], rows: Rows) -> None:
+        count = window.counts.setdefault(arm, Count([0, 0], [0, 0]))
+        failed = (rows.flags & FAILED) > 0
+        events = (failed, failed | (rows.latency > self._slow))
+        loose = rows.unit == 0
+        if arm[1] == DRAWN:
+            count.requests += int(loose.sum()) + self._fresh(window.epoch, arm, rows.unit[~loose])
+        for m, happened in enumerate(events):
+            count.n[m] += int(loose.sum())
+            count.events[m] += int((happened & loose).sum())
+            if not loose.all():
+                self._count_units(window, arm, m, rows.unit[~loose], happened[~loose])
+
+    def _count_units(self, window: Window, arm: tuple[int, int], measure: int,
+                     units: NDArray[np.uint64], happened: NDArray[np.bool_]) -> None:  # fmt: skip
+        """A unit is exposed once per window, and no more after its first event."""
+        gone = self._gone.setdefault((arm[0], measure), set())
+        met = window.met.setdefault((*arm, measure), set())
+        here = set(units.tolist()) - gone
+        struck = set(units[happened].tolist()) - gone
+        count = window.counts[arm]
+        count.n[measure] += len(here - met)
+        count.events[measure] += len(struck)
+        met |= here
+        gone |= struck
+
+    def _fresh(self, epoch: int, arm: tuple[int, int], units: NDArray[np.uint64]) -> int:
+        """How many units this arm had not met in this epoch."""
+        before = self._counted.setdefault((epoch, arm[0]), set())
+        new = set(units.tolist()) - before
+        before |= new
+        return len(new)
+
+    def _close(self, epoch: int) -> None:
+        """Close the window of this epoch when all its arms have enough exposures."""
+        window = self._open.get(epoch)
+        if window is None:
+            return
+        exposed = {arm: c.n[0] for arm, c in window.counts.items()}
+        if len(exposed) < 2 or any(
+            n < max(ENOUGH, GROWTH * self._seen.get(arm, 0)) for arm, n in exposed.items()
+        ):
+            return
+        for arm, n in exposed.items():
+            self._seen[arm] = self._seen.get(arm, 0) + n
+        window.met = {}
+        del self._open[epoch]
+
+    def facts(self, ledger: Ledger, epoch: int) -> list[Fact]:
+        """Tallies "errors" and "slow" of all windows, and "requests" (drawn ones) of this epoch.
+
+        In an epoch in which no candidate answers by the dice, mirrored answers are compared with
+        all live ones of the baseline.
+        """
+        facts: list[Fact] = []
+        names = {ledger.index(name): ref for name, ref in self._refs.items()}
+        drawn = {w.epoch for w in self._windows for package, kind in w.counts
+                 if kind == DRAWN and names[package] != self._baseline}  # fmt: skip
+        for window in self._windows:
+            for package, ref in names.items():
+                other = (DRAWN, CERTAIN) if ref == self._baseline else (MIRRORED,)
+                kinds = (DRAWN,) if window.epoch in drawn else other
+                counts = [c for k in kinds if (c := window.counts.get((package, k)))]
+                facts += _tallies(ref, window, counts, epoch)
+        return facts
+
+
+def _tallies(ref: Ref, window: Window, counts: Sequence[Count], epoch: int) -> Iterator[Tally]:
+    for m, measure in enumerate(MEASURES):
+        n = sum(c.n[m] for c in counts)
+        if n:
+            yield Tally(subject=ref, measure=measure, at=window.at,
+                        events=sum(c.events[m] for c in counts), n=n)  # fmt: skip
+    requests = sum(c.requests for c in counts)
+    if window.epoch == epoch and requests:
+        yield Tally(subject=ref, measure="requests", at=window.at, events=0, n=requests)

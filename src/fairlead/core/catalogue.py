@@ -1,0 +1,228 @@
+"""The ready-made checks: what a gate asks of a model, and what a release asks of a package."""
+
+from collections.abc import Iterable, Sequence
+
+from msgspec.structs import replace as changed
+
+from fairlead.core import traffic
+from fairlead.core.artifact import Task
+from fairlead.core.check import (
+    Action,
+    Bound,
+    Check,
+    Harm,
+    NoWorse,
+    Odds,
+    PairedLoss,
+    Parity,
+    Rule,
+)
+from fairlead.core.duration import seconds
+from fairlead.core.evidence import Evidence
+from fairlead.core.manifest import CheckText, GateSection, ReleaseSection, StepText
+from fairlead.core.schema import Change
+from fairlead.core.traffic import Fixed, Step, TrafficPlan
+from fairlead.errors import Invalid
+
+__all__ = ["DRIFT", "GAIN", "NEGLIGIBLE", "PRIMARY", "gate_checks", "plan_of", "release_checks"]
+
+PRIMARY: dict[Task, str] = {"binary": "auc", "multiclass": "accuracy", "regression": "r2"}
+"""What "no worse than the baseline" is measured by; all are free of the target's unit."""
+
+GAIN, DRIFT, BREAKS, SCALE = "gain:", "drift:", "breaks:", "scale:"
+"""Families of measures: ``gain:auc``, ``drift:distance``, ..."""
+
+NEGLIGIBLE = 0.01
+"""A rate of errors or slow answers below this is no harm, whatever the baseline's rate."""
+
+MOVED = 0.1
+"""PSI between two versions of one column over one period, what chance explains taken off."""
+
+FLOOR, GROUP = 0.8, 100
+"""Parity without a word in the manifest: four fifths, judged on groups of 100 rows at least."""
+
+UNITS = {1.609344: "kilometres for miles", 1.852: "kilometres for sea miles",
+         0.45359237: "kilograms for pounds", 0.3048: "metres for feet", 2.54: "centimetres for inches",
+         60: "a 60th of the unit", 100: "percent or cents", 1000: "thousandths", 3600: "seconds for hours",
+         86400: "seconds for days", 1e6: "millionths", 1e9: "nanoseconds for seconds"}  # fmt: skip
+"""Factors between units that feeds confuse, read in both directions."""
+
+NOTED = frozenset({Action.ALERT})
+
+
+def gate_checks(
+    section: GateSection, task: Task, measured: Iterable[Evidence], changes: Sequence[Change] = (), *,
+    compared: bool, sensitive: Sequence[str] = (),
+) -> tuple[Check, ...]:  # fmt: skip
+    """What a candidate must meet, given what was `measured` of it.
+
+    `compared`: there is a baseline. `changes`: of the request contract against the baseline's.
+    The manifest's own checks replace a ready-made one of the same measure and kind.
+    Raises Invalid for a check in the manifest that says too little or too much.
+    """
+    facts = list(measured)
+    own = [c for i, text in enumerate(section.checks) for c in _own(i, text, facts)]
+    ready = [
+        *(_against_baseline(section, task, facts) if compared else ()),
+        Check(name="better than a constant", measure="gain_trivial", rule=NoWorse()),
+        Check(name="latency of the package", measure="latency_p99_ms",
+              rule=Bound(high=section.latency_ms)),
+        *_schema(changes, compared),
+        *_parity(task, sensitive, section.checks),
+    ]
+    said = {(c.measure, type(c.rule), c.slice) for c in own}
+    return (*own, *(c for c in ready if (c.measure, type(c.rule), c.slice) not in said))
+
+
+def release_checks(
+    section: ReleaseSection, task: Task, *, feedback: bool = True
+) -> tuple[Check, ...]:
+    """What a package must meet in traffic: errors, slow answers, and, where it is mirrored and
+    feedback arrives, the paired loss on the same requests."""
+    harm = Harm(negligible=NEGLIGIBLE)
+    checks = [Check(name="errors", measure="errors", rule=harm),
+              Check(name=f"slower than {section.slow_ms:g} ms", measure="slow", rule=harm)]  # fmt: skip
+    if feedback:
+        loss = {"binary": "Brier", "multiclass": "errors", "regression": "absolute error"}[task]
+        checks.append(Check(name=f"no worse by feedback ({loss})", measure="brier_pair",
+                            rule=PairedLoss()))  # fmt: skip
+    return tuple(checks)
+
+
+def plan_of(section: ReleaseSection, checks: tuple[Check, ...]) -> TrafficPlan:
+    """The plan a manifest asks for. A step takes those `checks` its traffic can answer.
+
+    Raises Invalid, naming the field, for a duration or a number that cannot be meant.
+    """
+    odds = Odds(alpha=section.alpha, beta=section.beta)
+    hold, patience = _seconds(section.hold, "hold"), _seconds(section.patience, "patience")
+    live = tuple(c for c in checks if not isinstance(c.rule, PairedLoss))
+    if section.steps:
+        steps = tuple(_step(i, text, checks) for i, text in enumerate(section.steps))
+        return TrafficPlan(name="steps", steps=steps, sticky_by=section.sticky_by, odds=odds)
+    match section.plan:
+        case "replace":
+            return changed(traffic.replace(), sticky_by=section.sticky_by, odds=odds)
+        case "blue_green":
+            return traffic.blue_green(checks, odds=odds, hold=hold, patience=patience)
+        case "shadow":
+            return traffic.shadow(checks, odds=odds, hold=hold, patience=patience)
+        case "canary":
+            return _canary(section, live, odds, hold, patience)
+        case "shadow_canary":
+            first = traffic.shadow(checks, odds=odds, hold=hold, patience=patience).steps
+            then = _canary(section, live, odds, hold, patience)
+            return changed(then, name="shadow_canary", steps=first + then.steps)
+
+
+def _canary(
+    section: ReleaseSection, checks: tuple[Check, ...], odds: Odds, hold: float, patience: float
+) -> TrafficPlan:
+    if not section.shares or list(section.shares) != sorted(set(section.shares)):
+        raise Invalid(f"release.shares {list(section.shares)} do not rise",
+                      hint="write shares like [0.05, 0.25, 0.5]", pointer="/release/shares")  # fmt: skip
+    return traffic.canary(checks, shares=section.shares, sticky_by=section.sticky_by, odds=odds,
+                          hold=hold, patience=patience)  # fmt: skip
+
+
+def _step(place: int, text: StepText, checks: tuple[Check, ...]) -> Step:
+    def asks(check: Check) -> bool:
+        return text.mirror > 0 or (text.share > 0 and not isinstance(check.rule, PairedLoss))
+
+    return Step(share=Fixed(text.share), mirror=text.mirror, pin=text.pin,
+                hold=_seconds(text.hold, f"steps/{place}/hold"),
+                patience=_seconds(text.patience, f"steps/{place}/patience"),
+                checks=tuple(c for c in checks if asks(c)))  # fmt: skip
+
+
+def _seconds(text: str, field: str) -> float:
+    try:
+        return seconds(text)
+    except Invalid as error:
+        raise Invalid(f"release.{field.replace('/', '.')}: {error}", hint=error.hint,
+                      pointer=f"/release/{field}") from None  # fmt: skip
+
+
+def _against_baseline(
+    section: GateSection, task: Task, facts: Sequence[Evidence]
+) -> Iterable[Check]:
+    measure, margin = PRIMARY[task], NoWorse(margin=section.margin)
+    yield Check(name="no worse than the baseline", measure=GAIN + measure, rule=margin)
+    if task == "binary":
+        # Silence blocks nothing here: small tables cannot prove two measures at once.
+        yield Check(name="as well calibrated", measure=f"{GAIN}skill", rule=margin, on_unknown=NOTED)
+    if any(e.measure == f"reference_{GAIN}{measure}" for e in facts):
+        yield Check(name="no worse on the baseline's own table", rule=margin, on_unknown=NOTED,
+                    measure=f"reference_{GAIN}{measure}")  # fmt: skip
+    yield from _drift(facts)
+
+
+def _drift(facts: Sequence[Evidence]) -> Iterable[Check]:
+    """Every column that moved, or, when none did, the one that moved most in the name of all."""
+    moved = sorted((e for e in facts if e.measure.startswith(DRIFT)), key=lambda e: -e.value)
+    scales = {e.measure.removeprefix(SCALE): e.value for e in facts if e.measure.startswith(SCALE)}
+    for place, fact in enumerate(moved):
+        beyond = fact.value > MOVED
+        if place and not beyond:
+            return
+        column = fact.measure.removeprefix(DRIFT)
+        name = f"{column}: other values for the same period{_unit(scales.get(column))}"
+        yield Check(name=name if beyond else f"same values as before ({len(moved)} columns)",
+                    measure=fact.measure, rule=Bound(high=MOVED))  # fmt: skip
+
+
+def _unit(scale: float | None) -> str:
+    """What a ratio of medians suggests: a unit that changed on the way."""
+    if scale is None or scale <= 0 or abs(scale - 1) < 0.02:
+        return ""
+    for factor, words in UNITS.items():
+        for ratio, said in ((factor, words), (1 / factor, f"the reverse of {words}")):
+            if abs(scale / ratio - 1) < 0.005:
+                return f", {scale:.4g} times as large ({said}?)"
+    return f", {scale:.4g} times as large"
+
+
+def _schema(changes: Sequence[Change], compared: bool) -> Iterable[Check]:
+    breaking = [c for c in changes if c.size == "breaking"]
+    for change in breaking:
+        yield Check(name=f"schema: {change.column} {change.text}", measure=BREAKS + change.column, rule=Bound(high=0))
+    if compared and not breaking:
+        yield Check(name="schema", measure="breaking_changes", rule=Bound(high=0))
+
+
+def _parity(task: Task, sensitive: Sequence[str], said: Sequence[CheckText]) -> Iterable[Check]:
+    spoken = {t.by for t in said if t.parity is not None}
+    for column in sensitive if task == "binary" else ():
+        for measure in () if column in spoken else ("positive_rate", "true_positive_rate"):
+            yield Check(name=f"parity of {measure} by {column}", measure=measure, slice=column,
+                        rule=Parity(floor=FLOOR), min_n=GROUP, on_unknown=NOTED)  # fmt: skip
+
+
+def _own(place: int, text: CheckText, facts: Sequence[Evidence]) -> list[Check]:
+    """The checks one entry of the manifest stands for: one, or one per group of `by`."""
+    pointer = f"/gate/checks/{place}"
+    kinds = (text.no_worse is not None, text.min is not None or text.max is not None,
+             text.parity is not None)  # fmt: skip
+    if sum(kinds) != 1:
+        raise Invalid(f"gate.checks[{place}] ({text.measure}) asks {sum(kinds)} things",
+                      hint="write one of no_worse, min and/or max, or parity", pointer=pointer)  # fmt: skip
+    if text.parity is not None:
+        if not text.by:
+            raise Invalid(f"gate.checks[{place}] ({text.measure}) does not say parity of whom",
+                          hint="add by: COLUMN", pointer=f"{pointer}/by")  # fmt: skip
+        return [Check(name=f"parity of {text.measure} by {text.by}", measure=text.measure,
+                      slice=text.by, rule=Parity(floor=text.parity), min_n=text.min_n)]  # fmt: skip
+    rule: Rule = Bound(low=text.min, high=text.max)
+    measure, name = text.measure, f"bound of {text.measure}"
+    if text.no_worse is not None:
+        rule, measure = NoWorse(margin=text.no_worse), GAIN + text.measure
+        name = f"{text.measure} no worse than the baseline"
+    groups = _groups(measure, text.by, facts) if text.by else [""]
+    return [Check(name=f"{name} [{g}]" if g else name, measure=measure, rule=rule, slice=g,
+                  min_n=text.min_n) for g in groups]  # fmt: skip
+
+
+def _groups(measure: str, by: str, facts: Sequence[Evidence]) -> list[str]:
+    """Groups that were measured; the column itself when none was, so that silence is seen."""
+    found = dict.fromkeys(e.slice for e in facts if e.measure == measure and e.slice.startswith(f"{by}="))  # fmt: skip
+    return list(found) or [f"{by}=?"]

@@ -1,0 +1,170 @@
+"""The gateway: the process that takes requests. It never runs model code, and needs nobody but replicas."""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+
+import msgspec
+from msgspec import Struct
+
+from fairlead.errors import Missing
+from fairlead.ports import Clock, Online, Router
+from fairlead.serve.config import GatewayConfig
+from fairlead.serve.dispatch import Dispatch
+from fairlead.serve.endpoint import Callers
+from fairlead.serve.http import BEAT, Connection, Site
+from fairlead.serve.ids import Ids, enroll
+from fairlead.serve.ledger import Ledger
+from fairlead.serve.metrics import Metrics
+from fairlead.serve.service import Service
+from fairlead.serve.sink import Sink
+from fairlead.serve.switch import Switch
+
+__all__ = ["Doors", "run"]
+
+WATCH = 0.05
+"""Seconds between two looks at the route; a rollback is obeyed within this."""
+EXPIRE = 0.01
+FLUSH = 0.02
+"""Seconds an answered prediction may wait in memory before it goes to the journal."""
+SETTLE = 0.05
+"""Seconds without a request before a draining gateway believes that none is on its way."""
+DRAIN = 10.0
+
+
+class Doors(Struct, frozen=True, kw_only=True):
+    """The ports a gateway uses; `online` opens the feature store, once, in the worker."""
+
+    router: Router
+    clock: Clock
+    online: Callable[[], Online | None]
+
+
+def run(config: GatewayConfig, state: Path, listener: socket.socket, doors: Doors, lifeline: int,
+        ) -> int:  # fmt: skip
+    """Serve on `listener` until SIGTERM (drains) or the end of `lifeline`; the exit status.
+
+    `state`: the project's ``.fairlead``; the working directory must be ``state/run``.
+    """
+    try:
+        import uvloop
+    except ImportError:
+        raise Missing("uvloop is not installed", hint='pip install "fairlead[serve]"') from None
+    gc.freeze()
+    return uvloop.run(_Gateway(config, state, doors).serve(listener, lifeline))
+
+
+class _Gateway:
+    def __init__(self, config: GatewayConfig, state: Path, doors: Doors) -> None:
+        self.config, self.state, self.doors = config, state, doors
+        self.metrics = Metrics()
+        self._said: dict[str, object] = {}
+        self.ids = Ids(enroll(state / "predictions"))
+        self.ids.at(doors.clock.now())
+        self.sink = Sink(state / "predictions" / "journal", self.ids.gateway)
+        self.ledger = Ledger(config.service, self.sink, self.metrics)
+
+    async def serve(self, listener: socket.socket, lifeline: int) -> int:
+        loop = asyncio.get_running_loop()
+        self.dispatch = Dispatch(
+            self.config, clock=self.doors.clock, online=self.doors.online(), ledger=self.ledger,
+            metrics=self.metrics, ids=self.ids, changed=lambda _: self.switch.apply())  # fmt: skip
+        self.switch = Switch(self.doors.router, self.state / "packages", Path(), self.dispatch)
+        service = Service(self.dispatch, self.switch, self.ledger, self.metrics)
+        callers = Callers(self.config.host, _token(self.config))
+        self.site = Site(service.table(), callers, self.config.limits, self.ids.next)
+        self._gauges()
+        stop = asyncio.Event()
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
+        loop.add_reader(lifeline, stop.set)
+        self.switch.watch()
+        self._every(WATCH, self.switch.watch)
+        self._every(BEAT, self.site.sweep)
+        self._every(EXPIRE, self._expire)
+        self._every(FLUSH, self.sink.flush)
+        server = await loop.create_server(lambda: Connection(self.site), sock=listener, backlog=1024)
+        self._every(WATCH, self._say)
+        await stop.wait()
+        loop.remove_reader(lifeline)
+        server.close()
+        await self._drain()
+        self.switch.close()
+        self.sink.close()
+        return 0
+
+    def _say(self) -> None:
+        """Tell the supervisor that this process listens, and whether a package answers."""
+        word = {"gateway": self.ids.gateway, "pid": os.getpid(), "ready": self.switch.ready}
+        if word != self._said:
+            self._said = word
+            fresh = Path(f".gateway-{os.getppid()}.json")
+            fresh.write_bytes(msgspec.json.encode(word))
+            fresh.replace(f"gateway-{os.getppid()}.json")
+
+    def _every(self, seconds: float, act: Callable[[], None]) -> None:
+        """Do it again and again; a failing turn does not end the turns."""
+        loop = asyncio.get_running_loop()
+
+        def turn() -> None:
+            loop.call_later(seconds, turn)
+            try:
+                act()
+            except Exception:  # noqa: BLE001 - the border of a loop tick
+                traceback.print_exc(file=sys.stderr)
+
+        loop.call_later(seconds, turn)
+
+    def _expire(self) -> None:
+        now = perf_counter()
+        for lane in list(self.switch.lanes.values()):
+            if not lane.idle:
+                lane.expire(now)
+
+    async def _drain(self) -> None:
+        """Answer what is inside and what is just arriving, then close; connections that stay idle
+        are closed after a moment in which a last request gets its `connection: close`."""
+        self.site.drain()
+        end, quiet = perf_counter() + DRAIN, 0.0
+        while perf_counter() < end and quiet < SETTLE:
+            await asyncio.sleep(0.005)
+            busy = self.site.unanswered() or self.dispatch.gate.inside or self.site.arriving()
+            quiet = 0.0 if busy else quiet + 0.005
+        for connection in list(self.site.connections):
+            connection.close()
+        await asyncio.sleep(0.01)
+
+    def _gauges(self) -> None:
+        gauge = self.metrics.gauge
+        gauge("fairlead_connections", "Open connections.", lambda: len(self.site.connections))
+        gauge("fairlead_inside", "Rows between request and answer.",
+              lambda: self.dispatch.gate.inside)  # fmt: skip
+        gauge("fairlead_ready", "1 when a package would answer.", lambda: self.switch.ready)
+        gauge("fairlead_refused", "Error answers so far.", lambda: self.site.refused)
+        gauge("fairlead_journal_lost", "Journal rows dropped so far.", lambda: self.sink.lost)
+        gauge("fairlead_journal_waiting_bytes", "Not yet written.", lambda: self.sink.waiting)
+        gauge("fairlead_resident_bytes", "Memory of this process.", _resident)
+
+
+def _token(config: GatewayConfig) -> str:
+    if not config.token_file:
+        return ""
+    try:
+        return Path(config.token_file).read_text().strip()
+    except OSError as error:
+        raise Missing(f"no token in {config.token_file}: {error.strerror}",
+                      hint="write one there, readable by you only") from error  # fmt: skip
+
+
+def _resident() -> float:
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0.0
+    return float(pages * os.sysconf("SC_PAGE_SIZE"))

@@ -1,0 +1,78 @@
+"""The ledger: every answer and every failure of a package goes to the journal and into the metrics."""
+
+from collections.abc import Sequence
+from time import perf_counter
+
+from fairlead.core.journal import Batch, Note
+from fairlead.serve.batch import Ask
+from fairlead.serve.metrics import Counter, Histogram, Metrics
+from fairlead.serve.sink import Sink
+
+__all__ = ["Ledger"]
+
+Scores = Sequence[list[float] | None]
+
+
+class Ledger:
+    """Writes rows of one package down, as many at once as share their circumstances."""
+
+    def __init__(self, service: str, sink: Sink, metrics: Metrics) -> None:
+        self.service, self.sink, self.metrics = service, sink, metrics
+        self._cells: dict[tuple[str, bool, bool], tuple[Counter, Histogram]] = {}
+        self._dropped: dict[str, Counter] = {}
+
+    def record(self, package: str, asks: list[Ask], rows: Scores, reason: str) -> None:
+        """What `package` said to each row, or (None and `reason`) that it failed."""
+        now = perf_counter()
+        first = asks[0]
+        key = (first.at, first.epoch, first.live, first.propensity)
+        if all((a.at, a.epoch, a.live, a.propensity) == key for a in asks):
+            self._write(package, asks, rows, reason, now)
+            return
+        groups: dict[tuple[float, int, bool, float], list[int]] = {}
+        for i, a in enumerate(asks):
+            groups.setdefault((a.at, a.epoch, a.live, a.propensity), []).append(i)
+        for places in groups.values():
+            self._write(package, [asks[i] for i in places], [rows[i] for i in places], reason, now)
+
+    def note(self, note: Note) -> bool:
+        """Write feedback down; False when the journal cannot take it now."""
+        return self.sink.add(note)
+
+    def dropped(self, package: str) -> None:
+        """A mirrored row was not sent."""
+        cell = self._dropped.get(package)
+        if cell is None:
+            cell = self._dropped[package] = self.metrics.counter(
+                "fairlead_mirror_dropped_total", "Mirrored rows that were not sent.",
+                package=package)  # fmt: skip
+        cell.n += 1
+
+    def _write(
+        self, package: str, asks: list[Ask], rows: Scores, reason: str, now: float
+    ) -> None:
+        first = asks[0]
+        latencies = [now - a.started for a in asks]
+        self.sink.add(Batch(
+            service=self.service, package=package, at=first.at, epoch=first.epoch, live=first.live,
+            propensity=first.propensity, ids=[a.id for a in asks], units=[a.unit for a in asks],
+            bodies=[a.body for a in asks], features=[a.features for a in asks], outputs=list(rows),
+            errors=[reason] * len(asks), fallback=[a.fallback for a in asks], latencies=latencies,
+        ))  # fmt: skip
+        count, histogram = self._cell(package, first.live, bool(reason))
+        count.n += len(asks)
+        histogram.observe(latencies)
+
+    def _cell(self, package: str, live: bool, failed: bool) -> tuple[Counter, Histogram]:
+        cell = self._cells.get((package, live, failed))
+        if cell is None:
+            labels = {"package": package, "live": "true" if live else "false",
+                      "outcome": "failed" if failed else "answered"}  # fmt: skip
+            cell = self._cells[package, live, failed] = (
+                self.metrics.counter("fairlead_predictions_total",
+                                     "Rows a package answered or failed; live false: mirrored.",
+                                     **labels),
+                self.metrics.histogram("fairlead_latency_seconds",
+                                       "From the end of a request to its answer.", **labels),
+            )  # fmt: skip
+        return cell

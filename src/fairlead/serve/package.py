@@ -1,0 +1,58 @@
+"""Packages on disk: read back only when every byte is what its digest says."""
+
+from hashlib import file_digest, sha256
+from pathlib import Path
+
+import msgspec
+
+from fairlead.core.artifact import PackageSpec
+from fairlead.errors import Corrupt, Missing
+
+__all__ = ["read", "verify", "width_out"]
+
+SPEC = "package.json"
+
+
+def read(directory: Path) -> PackageSpec:
+    """The spec of ``packages/<digest>``: the folder's name is the digest of package.json.
+
+    Raises Missing or Corrupt.
+    """
+    try:
+        data = (directory / SPEC).read_bytes()
+    except OSError as error:
+        raise Missing(f"no package at {directory.name}: {error.strerror}",
+                      hint="package the model again, or restore the packages folder") from error  # fmt: skip
+    if sha256(data).hexdigest() != directory.name:
+        raise Corrupt(f"{SPEC} of package {directory.name[:12]} does not match its digest",
+                      hint="restore the package from the blobs: nothing of it was loaded")  # fmt: skip
+    try:
+        return msgspec.json.decode(data, type=PackageSpec)
+    except msgspec.ValidationError as error:
+        raise Corrupt(f"{SPEC} of package {directory.name[:12]} is of another version: {error}",
+                      hint="package the model again with this version") from error  # fmt: skip
+
+
+def verify(directory: Path, spec: PackageSpec) -> None:
+    """Every file of the package has its digest, before anything opens it.
+
+    Raises Missing or Corrupt.
+    """
+    for name, digest in spec.files.items():
+        if Path(name).name != name:
+            raise Corrupt(f"package {directory.name[:12]} names the file {name!r}",
+                          hint="a package's files lie in its own folder")  # fmt: skip
+        try:
+            with (directory / name).open("rb") as file:
+                found = file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise Missing(f"package {directory.name[:12]} lacks {name}: {error.strerror}",
+                          hint="restore the package from the blobs") from error  # fmt: skip
+        if found != digest:
+            raise Corrupt(f"{name} of package {directory.name[:12]} does not match its digest",
+                          hint="restore the package from the blobs: nothing of it was loaded")  # fmt: skip
+
+
+def width_out(spec: PackageSpec) -> int:
+    """Scores per row: one for each class of a multiclass task, else one."""
+    return len(spec.classes) if spec.task == "multiclass" else 1

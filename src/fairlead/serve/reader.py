@@ -1,0 +1,108 @@
+"""Readers: what a gateway knows of one package: how to read a row for it and how to spell its answer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from fairlead.core.artifact import PackageSpec
+from fairlead.core.contract import Contract, Scalar
+from fairlead.core.encoder import Encoder
+from fairlead.core.feature import FeatureView
+from fairlead.core.ref import Ref
+from fairlead.errors import Invalid
+from fairlead.ports import Online
+from fairlead.serve.package import width_out
+
+__all__ = ["Contracts", "Features", "Reader"]
+
+Contracts = dict[tuple[object, object], Contract]
+Features = dict[str, Any]
+Values = tuple[Scalar, ...]
+
+
+class Reader:
+    """One package, compiled. `k`: scores per row; `sticky`: place of the unit's column, or -1.
+
+    Packages that read the same rows share one `contract`, kept in `contracts`: what was read for
+    one of them serves the other.
+    """
+
+    def __init__(self, ref: Ref, spec: PackageSpec, sticky: str, contracts: "Contracts") -> None:
+        """`sticky`: the column that names the unit, or "". Raises Invalid when the encoding reads
+        a column that neither request nor views bring."""
+        self.ref, self.spec, self.name = ref, spec, str(ref)
+        self.k = width_out(spec)
+        self.contract = _shared(spec, sticky, contracts)
+        names = self.contract.names
+        self.sticky = names.index(sticky) if sticky else -1
+        self._entities = [(v, names.index(v.entity)) for v in spec.views]
+        self._joined = tuple(o for v in spec.views for o in v.outputs)
+        self.encoder = _encoder(spec, names + self._joined)
+        self._open = b'{"id":"%b","package":"' + self.name.encode() + b'",'
+        self._labels = [msgspec.json.encode(c) for c in spec.classes]
+
+    def join(self, values: Values, online: Online | None, at: float) -> Features | None:
+        """Values of the feature views as of `at` (UTC seconds); None when there are no views.
+
+        An entity that is null has no features. Raises what the online store raises.
+        """
+        if not self._entities:
+            return None
+        features: Features = dict.fromkeys(self._joined)
+        for view, place in self._entities:
+            entity = values[place]
+            if online is not None and entity is not None:
+                features.update(_read(online, view, entity, at))
+        return features
+
+    def encode(self, values: Values, features: Features | None) -> bytes:
+        """The row of the model's matrix. Raises Invalid."""
+        if features is None:
+            return self.encoder.encode(values)
+        return self.encoder.encode(values + tuple(map(features.get, self._joined)))
+
+    def spell(self, prediction: str, scores: Sequence[float], fallback: bool) -> bytes:
+        """The JSON object of one answer."""
+        start = self._open % prediction.encode()
+        if fallback:
+            start += b'"fallback":true,'
+        if self.spec.task == "binary":
+            label = self._labels[scores[0] >= self.spec.threshold]
+            return b'%b"label":%b,"score":%a}' % (start, label, scores[0])
+        if self.spec.task == "regression":
+            return b'%b"value":%a}' % (start, scores[0])
+        label = self._labels[max(range(self.k), key=scores.__getitem__)]
+        pairs = b",".join(b"%b:%a" % p for p in zip(self._labels, scores, strict=True))
+        return b'%b"label":%b,"scores":{%b}}' % (start, label, pairs)
+
+    def label(self, scores: Sequence[float]) -> str:
+        """The class of one answer; "" for a regression."""
+        match self.spec.task:
+            case "binary":
+                return self.spec.classes[scores[0] >= self.spec.threshold]
+            case "multiclass":
+                return self.spec.classes[max(range(self.k), key=scores.__getitem__)]
+            case _:
+                return ""
+
+
+def _encoder(spec: PackageSpec, names: tuple[str, ...]) -> Encoder:
+    strange = [c.column for c in spec.encoding.columns if c.column not in names]
+    if strange:
+        raise Invalid(f"the model reads {strange[0]!r}, which no request and no feature view brings",
+                      hint="package the model again")  # fmt: skip
+    return Encoder(spec.encoding, names)
+
+
+def _shared(spec: PackageSpec, sticky: str, contracts: Contracts) -> Contract:
+    extras = (*(v.entity for v in spec.views), sticky)
+    rows = tuple((c.name, c.dtype, c.nullable, c.categories if c.closed else ())
+                 for c in spec.contract.columns)  # fmt: skip
+    if (rows, extras) not in contracts:
+        contracts[rows, extras] = Contract(spec.contract, extras)
+    return contracts[rows, extras]
+
+
+def _read(online: Online, view: FeatureView, entity: Scalar, at: float) -> Features:
+    return online.read(view, entity if isinstance(entity, str) else str(entity), at)

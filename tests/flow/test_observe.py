@@ -1,0 +1,330 @@
+"""Observing: what the journals hold becomes evidence, once, whatever happens to the files meanwhile."""
+
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pytest
+
+from fairlead.adapters.predictions.files import PredictionFiles
+from fairlead.adapters.records.memory import MemoryRecords
+from fairlead.core.artifact import Artifact, PackageSpec, name_of
+from fairlead.core.check import Balance, Check, Harm, Outcome, PairedLoss, judge
+from fairlead.core.encoding import Encoding, Number
+from fairlead.core.evidence import EvidenceSet, Moments, Tally
+from fairlead.core.journal import HEADER, Batch, Note, frame
+from fairlead.core.profile import TableProfile, profile_labels, profile_numbers, quantile_edges
+from fairlead.core.ref import Ref
+from fairlead.core.release import Release, Service
+from fairlead.core.schema import Column, Schema
+from fairlead.core.traffic import canary
+from fairlead.flow.observe import Observer
+from fairlead.ports import Change
+
+DICE = np.random.default_rng(7)
+TRAINED = DICE.normal(size=5000)
+EDGES = quantile_edges(TRAINED)
+PROFILE = TableProfile(n=5000, columns=(
+    profile_numbers("x", TRAINED, EDGES),
+    profile_labels("carrier", {"UA": 3000, "AA": 2000}),
+))  # fmt: skip
+
+
+def spec(digit: str, **more: Any) -> PackageSpec:
+    given: dict[str, Any] = {
+        "model": Ref("model", "m", digit * 64), "flavor": "onnx", "task": "binary",
+        "classes": ("no", "yes"), "files": {}, "encoding": Encoding((Number("x"),)),
+        "contract": Schema(columns=(Column(name="x", dtype="float", nullable=True),
+                                    Column(name="carrier", dtype="category"))),
+    }  # fmt: skip
+    return PackageSpec(**(given | more))
+
+
+class World:
+    """A service with a baseline and a candidate, whose gateway is this class."""
+
+    def __init__(self, root: Path, **more: Any) -> None:
+        self.records = MemoryRecords()
+        self.specs = {"old": spec("a", **more), "new": spec("b", **more)}
+        self.old, self.new = (name_of("flights", s) for s in self.specs.values())
+        made = tuple(
+            Artifact(ref=name_of("flights", s), spec=s, created_at=0.0) for s in self.specs.values()
+        )
+        self.release = Release(id="flights-2", service="flights", candidates=(self.new,),
+                               baseline=self.old, plan=canary((), sticky_by="u"), started_at=100.0,
+                               entered_at=100.0)  # fmt: skip
+        self.service = Service(name="flights", package=self.old, release="flights-2", epoch=2)
+        self.records.commit(Change(
+            at=100.0, actor="t", verb="release.start", subject="release/flights-2",
+            body={"epoch": 2}, artifacts=made, releases=((None, self.release),),
+            services=((None, self.service),),
+        ))  # fmt: skip
+        self.root = root
+        by_name = {str(name_of("flights", s)): s for s in self.specs.values()}
+        self.log = PredictionFiles(root, by_name.__getitem__)
+        (root / "journal").mkdir()
+        self.number, self.count = 0, 0
+        self.file = self.open()
+
+    def ask(self, package: Ref, n: int = 1, **more: Any) -> list[str]:
+        ids = more.pop("ids", None) or [f"01{self.count + i:06d}" for i in range(n)]
+        self.count += n
+        given: dict[str, Any] = {
+            "service": "flights", "package": str(package), "at": 100.0 + self.count / 10, "epoch": 2,
+            "live": True, "propensity": 0.9 if package == self.old else 0.1, "ids": ids,
+            "units": ids, "bodies": [b'{"x":0.1,"carrier":"UA"}'] * n, "features": [None] * n,
+            "outputs": [[0.75]] * n, "errors": [""] * n, "fallback": [False] * n,
+            "latencies": [0.002] * n,
+        }  # fmt: skip
+        self.write(Batch(**(given | more)))
+        return ids
+
+    def tell(self, ids: list[str], value: Any = "yes", name: str = "label", at: float = 900.0) -> None:
+        for prediction in ids:
+            self.write(Note(prediction=prediction, name=name, value=value, at=at))
+
+    def write(self, entry: Batch | Note) -> None:
+        self.file.write(frame(entry))
+
+    def open(self) -> IO[bytes]:
+        file = (self.root / "journal" / f"gw01-{self.number:06d}.log").open("wb", buffering=0)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(HEADER)
+        return file
+
+    def rotate(self) -> None:
+        self.number += 1
+        self.file.close()
+        self.file = self.open()
+
+    def observer(self, **more: Any) -> Observer:
+        return Observer(self.log, self.records, "flights", **more)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    yield world
+    world.file.close()
+
+
+def total(seen: EvidenceSet, package: Ref, measure: str) -> tuple[int, int]:
+    tallies = seen.tallies(package, measure).values()
+    return sum(t.events for t in tallies), sum(t.n for t in tallies)
+
+
+def test_tallies_count_each_arm(world: World) -> None:
+    for _ in range(30):
+        world.ask(world.old, 9, latencies=[0.002] * 8 + [0.3])
+        world.ask(world.new, 3, outputs=[[0.5], None, [0.2]], errors=["", "unseen", ""])
+        world.ask(world.old, 1, fallback=[True], ids=[f"01{world.count - 2:06d}"])
+    seen = world.observer().observe(world.release, 200.0)
+    assert total(seen, world.old, "errors") == (0, 270), "a stand-in is no exposure"
+    assert total(seen, world.old, "slow") == (30, 270)
+    assert total(seen, world.new, "errors") == (30, 90)
+    assert total(seen, world.new, "slow") == (30, 90), "no answer in time either"
+    assert total(seen, world.new, "requests") == (0, 90)
+    check = Check(name="errors", measure="errors", rule=Harm())
+    assert judge(check, seen, world.new, world.old).outcome is Outcome.FAIL
+
+
+def test_nothing_is_counted_twice_through_sealing(world: World) -> None:
+    observer = world.observer()
+    for turn in range(40):
+        world.ask(world.old, 7)
+        world.ask(world.new, 2, errors=["bad", ""], outputs=[None, [0.1]])
+        if turn % 3 == 0:
+            world.rotate()
+        if turn % 5 == 0:
+            observer.observe(world.release, 200.0)
+        if turn % 7 == 0:
+            world.log.seal()
+    seen = observer.observe(world.release, 200.0)
+    assert total(seen, world.new, "errors") == (40, 80)
+    assert total(seen, world.old, "errors") == (0, 280)
+    again = world.observer().observe(world.release, 200.0)
+    assert total(again, world.new, "errors") == (40, 80), "a restarted controller reads it all again"
+
+
+def test_windows_close_on_exposure_and_never_span_epochs(world: World) -> None:
+    observer = world.observer()
+    for _ in range(100):
+        world.ask(world.old, 9)
+        world.ask(world.new, 1)
+        observer.observe(world.release, 200.0)
+    world.ask(world.old, 5, epoch=3)
+    world.ask(world.new, 5, epoch=3)
+    tallies = observer.observe(world.release, 200.0).tallies(world.new, "errors")
+    assert [t.n for t in tallies.values()] == [20, 20, 20, 20, 20, 5]
+    theirs = observer.observe(world.release, 200.0).tallies(world.old, "errors")
+    assert list(theirs) == list(tallies)
+
+
+def test_balance_reads_the_current_step_without_pinned_units(world: World) -> None:
+    world.ask(world.new, 50, epoch=1)
+    world.ask(world.old, 900)
+    world.ask(world.new, 100)
+    world.ask(world.new, 500, propensity=1.0)
+    world.ask(world.new, 100, live=False)
+    seen = world.observer().observe(world.release, 200.0)
+    check = Check(name="share", measure="requests", rule=Balance(share=0.1))
+    verdict = judge(check, seen, world.new, world.old)
+    assert (verdict.outcome, verdict.counters["candidate_n"]) == (Outcome.PASS, 100)
+
+
+def test_a_mirrored_candidate_is_compared_by_its_mirrored_answers(world: World) -> None:
+    ids = world.ask(world.old, 200, propensity=1.0)
+    world.ask(world.new, 200, live=False, ids=ids, errors=["slow start"] * 30 + [""] * 170,
+              outputs=[None] * 30 + [[0.4]] * 170)  # fmt: skip
+    seen = world.observer().observe(world.release, 200.0)
+    assert total(seen, world.new, "errors") == (30, 200)
+    assert total(seen, world.old, "errors") == (0, 200)
+    assert not seen.tallies(world.new, "requests")
+
+
+def test_a_sticky_unit_counts_until_its_first_error(world: World) -> None:
+    observer = world.observer()
+    for _ in range(5):
+        world.ask(world.new, 4, units=["ann", "ann", "bob", "eve"], errors=["bad", "bad", "", ""],
+                  outputs=[None, None, [0.1], [0.1]])  # fmt: skip
+        world.ask(world.old, 3, units=["joe", "jim", "joe"])
+        seen = observer.observe(world.release, 200.0)
+    assert total(seen, world.new, "errors") == (1, 3)
+    assert total(seen, world.old, "errors") == (0, 2)
+    assert total(seen, world.new, "requests") == (0, 3)
+
+
+def test_pairs_wait_for_labels_and_join_by_id(world: World) -> None:
+    ids = world.ask(world.old, 400, propensity=1.0, outputs=[[0.9]] * 400)
+    world.ask(world.new, 400, live=False, ids=ids, outputs=[[0.5]] * 400)
+    observer = world.observer()
+    assert not observer.observe(world.release, 200.0).moments(world.new, "brier_pair")
+    world.tell(ids[:300])
+    world.tell(["never asked"])
+    seen = observer.observe(world.release, 200.0)
+    moments = list(seen.moments(world.new, "brier_pair").values())
+    assert sum(m.n for m in moments) == 300
+    assert sum(m.total for m in moments) == pytest.approx(300 * (0.25 - 0.01 + 1) / 2)
+    check = Check(name="quality", measure="brier_pair", rule=PairedLoss())
+    assert judge(check, seen, world.new, world.old).outcome is Outcome.FAIL
+    assert total(seen, world.old, "wrong") == (0, 300)
+
+
+def test_live_quality_counts_wrong_answers_of_both_arms(world: World) -> None:
+    old = world.ask(world.old, 300)
+    new = world.ask(world.new, 100, outputs=[[0.2]] * 100)
+    observer = world.observer()
+    observer.observe(world.release, 200.0)
+    world.tell(old + new, value=True)
+    world.tell(new, name="won", value=0.5)
+    seen = observer.observe(world.release, 200.0)
+    assert total(seen, world.old, "wrong") == (0, 300)
+    assert total(seen, world.new, "wrong") == (100, 100)
+    won = seen.get(world.new, "won")
+    accuracy = seen.get(world.old, "accuracy")
+    assert won is not None and won.value == 0.5
+    assert accuracy is not None and (accuracy.value, accuracy.n) == (1.0, 300)
+
+
+def test_a_quiet_turn_catches_up_with_few_labels(world: World) -> None:
+    ids = world.ask(world.old, 1000)
+    observer = world.observer()
+    world.tell(ids[:900])
+    observer.observe(world.release, 200.0)
+    world.tell(ids[900:902])
+    observer.observe(world.release, 200.0)
+    seen = observer.observe(world.release, 200.0)
+    assert total(seen, world.old, "wrong")[1] == 902
+
+
+def test_regression_pairs_and_metrics(tmp_path: Path) -> None:
+    world = World(tmp_path, task="regression", classes=())
+    ids = world.ask(world.old, 100, outputs=[[float(i)] for i in range(100)])
+    world.ask(world.new, 100, live=False, ids=ids, outputs=[[float(i) + 1] for i in range(100)])
+    for i, prediction in enumerate(ids):
+        world.tell([prediction], value=float(i))
+    seen = world.observer().observe(world.release, 200.0)
+    world.file.close()
+    error = seen.get(world.new, "mae")
+    assert error is not None and error.value == 1.0
+    moments = seen.moments(world.new, "brier_pair").values()
+    assert sum(m.n for m in moments) == 100
+    assert all(isinstance(m, Moments) and m.total > m.n / 2 for m in moments)
+    assert not seen.tallies(world.new, "wrong")
+
+
+def test_multiclass_labels(tmp_path: Path) -> None:
+    world = World(tmp_path, task="multiclass", classes=("1", "2", "3"))
+    ids = world.ask(world.old, 3, outputs=[[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.1, 0.2, 0.7]])
+    for prediction, value in zip(ids, (1.0, "2", 2.0), strict=True):
+        world.tell([prediction], value=value)
+    seen = world.observer().observe(world.release, 200.0)
+    world.file.close()
+    assert total(seen, world.old, "wrong") == (1, 3)
+
+
+def feed(world: World, n: int, shift: float, at: float, carrier: str = "UA") -> list[str]:
+    xs = DICE.normal(size=n) + shift
+    bodies = [f'{{"x":{x:.6f},"carrier":"{carrier if i % 5 < 2 else "UA"}"}}'.encode()
+              for i, x in enumerate(xs)]  # fmt: skip
+    return world.ask(world.old, n, bodies=bodies, at=at, propensity=1.0)
+
+
+def test_watch_tells_drift_from_chance_and_names_the_column(world: World) -> None:
+    observer = world.observer(reference=lambda _: PROFILE)
+    feed(world, 2000, 0.0, 1000.0, "AA")
+    calm = observer.watch(2000.0, 3600.0)
+    drift = calm.get(world.old, "drift")
+    assert drift is not None and drift.low is not None and drift.low < 0.02 and drift.n == 2000
+    feed(world, 2000, 1.5, 9000.0, "AA")
+    moved = observer.watch(10_000.0, 3600.0)
+    culprit = max(moved.slices(world.old, "drift"), key=lambda e: e.value)
+    assert culprit.slice == "column=x" and culprit.value > 0.5
+    whole, named = moved.get(world.old, "drift"), moved.get(world.old, "drift:x")
+    assert whole is not None and named is not None and whole.value == named.value
+    feed(world, 500, 0.0, 20_000.0, "ZZ")
+    world.ask(world.old, 500, bodies=[b'{"x":null,"carrier":"UA"}'] * 500, at=20_000.0)
+    strange = observer.watch(20_500.0, 3600.0)
+    unseen, nulls = strange.get(world.old, "unseen:carrier"), strange.get(world.old, "nulls")
+    assert unseen is not None and unseen.value == pytest.approx(0.2)
+    assert nulls is not None and nulls.value == 0.5
+
+
+def test_watch_vitals_and_late_labels(world: World) -> None:
+    observer = world.observer(slow=0.1)
+    ids = world.ask(world.old, 100, at=1000.0, latencies=[i / 1000 for i in range(99)] + [0.5],
+                    outputs=[[0.9]] * 40 + [[0.1]] * 60)  # fmt: skip
+    world.ask(world.old, 1, at=1000.0, errors=["bad"], outputs=[None])
+    world.ask(world.old, 7, at=100.0)
+    world.ask(world.new, 50, at=1000.0)
+    early = observer.watch(1100.0, 300.0)
+    value = {e.measure: e for e in early if not isinstance(e, Tally | Moments)}
+    assert value["volume"].value == 101
+    assert value["errors"].value == pytest.approx(1 / 101)
+    assert value["slow"].value == pytest.approx(2 / 101)
+    assert value["positive_rate"].value == 0.4
+    assert value["latency_p50_ms"].value == pytest.approx(49.0, abs=1)
+    assert value["labelled"].value == 0 and "auc" not in value
+    world.tell(ids[:40], value="yes", at=1050.0)
+    world.tell(ids[40:], value="no", at=1090.0)
+    late = observer.watch(1100.0, 300.0)
+    accuracy, delay = late.get(world.old, "accuracy"), late.get(world.old, "label_delay")
+    assert accuracy is not None and (accuracy.value, accuracy.n) == (1.0, 100)
+    assert delay is not None and delay.value == 90.0
+    assert observer.conflicts == 0
+    world.tell(ids[:5], value="no", at=1099.0)
+    assert observer.watch(1100.0, 300.0).get(world.old, "accuracy").value == 0.95  # type: ignore[union-attr]
+    assert observer.conflicts == 5
+
+
+def test_memory_is_bounded(world: World) -> None:
+    observer = world.observer(limit=1000, keep=500.0)
+    for i in range(20):
+        world.ask(world.old, 200, at=1000.0 + i)
+        observer.watch(1000.0 + i, 100.0)
+    assert len(observer._ledger.rows()) <= 1250
+    world.ask(world.old, 10, at=5000.0)
+    observer.watch(5000.0, 100.0)
+    assert len(observer._ledger.rows()) == 10
