@@ -115,8 +115,8 @@ def tables_of(archive: Path) -> dict[str, pl.DataFrame]:
         "landed": flights.drop_nulls("landed_at").sort("landed_at", maintain_order=True)
         .select("landed_at", "origin", "carrier", "late", pl.col("arr_delay").cast(pl.Int32)),
         "weather": tables["weather"].select(
-            (hour_utc() + pl.duration(hours=1)).alias("observed_at"), "origin", "temp", "dewp", "humid",
-            "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib",
+            (hour_utc() + pl.duration(hours=1)).alias("observed_at"), "origin",
+            "temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib",
         ).sort("observed_at", "origin"),
         "planes": tables["planes"].select(
             "tailnum", "year", "manufacturer", "model", "engines", "seats", "engine",

@@ -288,7 +288,8 @@ class Project:
             frame = self._read_source(source, views)
             for view in (v for v in views if v.source == source):
                 chosen = _between(frame, view.time, since, until)
-                pushed += self.online.push(view, features.facts(view, chosen))
+                batch = f"{source}:{since}:{until}"
+                pushed += self.online.push(view, features.facts(view, chosen), batch)
         return pushed
 
     def ingest_feedback(self, path: Path) -> int:
@@ -355,7 +356,8 @@ class Project:
                            contract=before.contract if before else None)  # fmt: skip
         spec, change = data.snapshot(read.frame, self.blobs, previous=before, target=target, time=time,
                                      entity=entity, ignore=ignore, accept_breaking=accept_breaking)  # fmt: skip
-        parents = (made[-1].ref,) if made else ()
+        grown = before is not None and spec.parts[: len(before.parts)] == before.parts
+        parents = (made[-1].ref,) if grown else ()
         return self._keep(name, spec, change, path.name, parents), change
 
     def _keep(

@@ -294,9 +294,9 @@ def test_columns_come_back_from_both_places(tmp_path: Path) -> None:
     log.seal()
     sealed = log.tail({}).answers[0]
     for answers in (fresh, sealed):
-        assert answers.column("wind") == [1.0, None]
-        assert answers.column("weather.temp") == [3.5, None]
-        assert answers.column("nothing") == [None, None]
+        names = ["wind", "weather.temp", "nothing"]
+        assert answers.values(names, [0, 1]) == [[1.0, None], [3.5, None], [None, None]]
+        assert answers.values(["wind"], [1]) == [[None]]
         assert answers.scores.tolist() == [[0.75], [0.75]]
     assert _plain(fresh) == _plain(sealed)
 

@@ -178,6 +178,12 @@ def test_dates_of_mixed_precision_and_a_placeholder(tmp_path: Path) -> None:
     assert "'0000-00-00' 1× among dates; read as missing" in told(found)
 
 
+def test_a_year_cut_short_is_not_the_first_century(tmp_path: Path) -> None:
+    found = table(tmp_path, "x\n13.05.2013\n14.05.2013\n15.05.13\n")
+    assert columns(found)["x"][2] == "15.05.13"
+    assert "1 of 3 cells are not dates: '15.05.13' 1× (first in row 3)" in told(found)
+
+
 def test_day_or_month_first(tmp_path: Path) -> None:
     told_apart = table(tmp_path, "x\n13/05/2013\n01/06/2013\n")
     assert columns(told_apart)["x"] == [at(2013, 5, 13), at(2013, 6, 1)] and not told_apart.findings
@@ -238,6 +244,7 @@ def test_identifiers_free_text_and_row_counters_are_told(tmp_path: Path) -> None
         (b"a,b,c\n1,2,3\n4,5,6,7\n8,9,0\n1,2,3,4\n", "more than 3 fields in lines 3, 5", "quotes around"),
         (b"a,b,c\n1,ok,3\n2,hel\nlo,4\n3,x,1\n", "broken in two, it seems: line 4", "line break"),
         (b'a,b\n1,x\n2,"y\n3,z\n', "a quote is opened in line 3 and never closed", "double it"),
+        (b'a,b\n1,"x\n2,y\n3,z', "a quote is opened in line 2 and never closed", "double it"),
         (b'a,b\n1,x\n2,"y\n3,z\n' + b"4,u\n" * 50_000, "line .* cannot be read", "never closed"),
         (gzip.compress(b"a;b\n1;2\n" * 10_000)[:60], "cannot be unpacked", "copy the file again"),
         (b"PAR1 and then nonsense", "not a whole Parquet file", "write it again"),
@@ -286,12 +293,26 @@ def test_a_contract_says_how_cells_are_read(tmp_path: Path) -> None:
     assert columns(found) == {
         "zip": ["123", "99"], "yes": ["no", "yes"], "n": [1234, 7], "ok": [True, False],
         "at": [at(2013, 5, 31, 11, 33, 20), at(2013, 5, 31, 11, 34, 20)], "new": [5, 6]}  # fmt: skip
-    doubtful = table(tmp_path, "day\n05/06/2013\n01/02/2013\n", contract=contract(day="datetime"))
-    assert columns(doubtful)["day"] == ["05/06/2013", "01/02/2013"]
+    half = table(tmp_path, "ok,b\nY,1\n,0\n", contract=contract(ok="bool", b="bool"))
+    assert columns(half) == {"ok": [True, None], "b": [1, 0]}
     wrong = table(tmp_path, "n\nabc\n5\n7\n", contract=contract(n="int"))
     assert columns(wrong)["n"] == ["abc", "5", "7"]
     empty = table(tmp_path, "n,m\n,1\n,2\n", contract=contract(n="int"))
     assert columns(empty)["n"] == [None, None]
+
+
+def test_a_contract_settles_what_ambiguous_dates_mean(tmp_path: Path) -> None:
+    text = "day,n\n05/06/2013,1\n01/02/2013,2\n"
+    guessed = table(tmp_path, text).frame["day"].to_list()
+
+    def contract(low: datetime) -> Schema:
+        return Schema(columns=(Column(name="day", dtype="datetime", low=low.timestamp()),))
+
+    assert columns(table(tmp_path, text, contract=contract(min(guessed))))["day"] == guessed
+    day_first = table(tmp_path, text + "04/03/2013,3\n", contract=contract(at(2013, 2, 1)))
+    assert columns(day_first)["day"] == [at(2013, 6, 5), at(2013, 2, 1), at(2013, 3, 4)]
+    doubtful = table(tmp_path, text, contract=contract(at(2012, 1, 1)))
+    assert columns(doubtful)["day"] == ["05/06/2013", "01/02/2013"]
 
 
 def test_parquet_keeps_its_types_and_reads_its_strings(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from fairlead import jobs
 from fairlead.adapters.blobs.local import LocalBlobs
@@ -19,6 +19,7 @@ from fairlead.core.decision import Decision
 from fairlead.core.manifest import DataSection, Manifest, TrainSection
 from fairlead.errors import Invalid
 from fairlead.flow import data, gate, package, train
+from fairlead.ports import Change
 
 BOOSTING = """
     from sklearn.ensemble import HistGradientBoostingClassifier
@@ -73,7 +74,7 @@ class Lab:
         spec, _ = data.snapshot(frame, self.blobs, previous=before, target=section.target,
                                 time=section.time, entity=section.entity)  # fmt: skip
         made = Artifact(ref=name_of("late", spec), spec=spec, created_at=0.0)
-        self.records.store(train.Change(at=0.0, actor="", verb="", subject="", artifacts=(made,)))
+        self.records.store(Change(at=0.0, actor="", verb="", subject="", artifacts=(made,)))
         return made
 
     def train(self, table: Artifact, **more: Any) -> Artifact:

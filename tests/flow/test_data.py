@@ -93,6 +93,11 @@ def test_a_corrected_row_only_replaces_its_part(
     assert change.size == "same"
     shorter, _ = snapshot(frame[:250], blobs, previous=old)
     assert digests(shorter)[:2] == digests(old)[:2] and read(shorter, blobs).equals(frame[:250])
+    assert shorter.contract == old.contract
+    floats = frame.with_columns(amount=pl.when(pl.int_range(450) < 400).then("amount").otherwise(0.5))
+    wider, change = snapshot(floats, blobs, previous=old)
+    assert digests(wider)[:4] == digests(old)[:4] and read(wider, blobs).equals(floats)
+    assert change.size == "wider" and wider.contract.column("amount").dtype == "float"
 
 
 def test_a_contract_widens_and_old_parts_stay(blobs: ObjectBlobs) -> None:
@@ -136,6 +141,13 @@ def test_a_breaking_table_is_refused_with_every_reason(blobs: ObjectBlobs) -> No
         snapshot(loans(90), blobs, previous=old, target="city")
     with pytest.raises(Invalid, match="city: the column is missing and was never null"):
         append(loans(9).drop("city"), blobs, old)
+
+
+def test_a_number_no_integer_holds_makes_the_column_float(blobs: ObjectBlobs) -> None:
+    old = first_any(blobs, pl.DataFrame({"n": [1, 2]}))
+    new, change = append(pl.DataFrame({"n": [1e300]}), blobs, old)
+    assert change.changes[0].text == "was int, now it is float"
+    assert read(new, blobs)["n"].to_list() == [1.0, 2.0, 1e300]
 
 
 def test_a_closed_category_is_closed(blobs: ObjectBlobs) -> None:
@@ -185,10 +197,10 @@ def first_any(blobs: ObjectBlobs, frame: pl.DataFrame) -> DatasetSpec:
 
 def test_columns_and_times_can_be_chosen(blobs: ObjectBlobs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "PART_ROWS", 10)
-    spec = first(blobs, loans(48))
+    spec = first(blobs, loans(60))
     day = read(spec, blobs, ["city", "amount"], since=START.timestamp() + 86400, until=START.timestamp() + 2 * 86400)
-    assert day.equals(loans(48)[24:48].select("city", "amount"))
-    assert [f.height for f in data.scan(spec, blobs, ["city"])] == [10, 10, 10, 10, 8]
+    assert day.equals(loans(60)[24:48].select("city", "amount"))
+    assert [f.height for f in data.scan(spec, blobs, ["city"])] == [10] * 6
     with pytest.raises(Missing, match="no column 'town'"):
         read(spec, blobs, ["town"])
     with pytest.raises(Invalid, match="time column"):
@@ -301,6 +313,15 @@ def tables(draw: st.DrawFn) -> pl.DataFrame:
     return pl.DataFrame([
         pl.Series(name, draw(st.lists(st.none() | cell, min_size=rows, max_size=rows)), dtype=kind)
         for name, (kind, cell) in CELLS.items()])  # fmt: skip
+
+
+def test_content_tells_near_tables_apart() -> None:
+    near = [pl.DataFrame({"x": [1, 0]}), pl.DataFrame({"x": [1, None]}), pl.DataFrame({"x": [0, 1]}),
+            pl.DataFrame({"y": [1, 0]}), pl.DataFrame({"x": [True, False]}), pl.DataFrame({"x": ["1", "0"]}),
+            pl.DataFrame({"x": ["10", ""]}), pl.DataFrame({"x": ["1", "0", ""]}), pl.DataFrame({"x": ["10", None]}),
+            pl.DataFrame({"x": [1, 0], "y": [1, None]}), pl.DataFrame({"x": [1.0, 0.5]}),
+            pl.DataFrame({"x": [1, 0]}).cast(pl.Datetime("us", "UTC")), pl.DataFrame({"x": [1, 0, None]})]  # fmt: skip
+    assert len({parts.content(frame) for frame in near}) == len(near)
 
 
 @given(tables(), tables())

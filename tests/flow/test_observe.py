@@ -209,7 +209,7 @@ def test_pairs_wait_for_labels_and_join_by_id(world: World) -> None:
     assert sum(m.total for m in moments) == pytest.approx(300 * (0.25 - 0.01 + 1) / 2)
     check = Check(name="quality", measure="brier_pair", rule=PairedLoss())
     assert judge(check, seen, world.new, world.old).outcome is Outcome.FAIL
-    assert total(seen, world.old, "wrong") == (0, 300)
+    assert not seen.tallies(world.old, "wrong"), "pairs tell more where nobody was drawn"
 
 
 def test_live_quality_counts_wrong_answers_of_both_arms(world: World) -> None:
@@ -317,6 +317,21 @@ def test_watch_vitals_and_late_labels(world: World) -> None:
     world.tell(ids[:5], value="no", at=1099.0)
     assert observer.watch(1100.0, 300.0).get(world.old, "accuracy").value == 0.95  # type: ignore[union-attr]
     assert observer.conflicts == 5
+
+
+def test_quality_is_judged_where_nearly_all_labels_have_come(world: World) -> None:
+    """Right predictions are confirmed after 1 h, wrong ones after 10 h: the last hours look perfect."""
+    hour, now = 3600.0, 1_000_000.0
+    for i in range(72):
+        at = now - hour * (72 - i)
+        for delay, value in ((hour, "yes"), (10 * hour, "no")):
+            ids = world.ask(world.old, 20, at=at, outputs=[[0.9]] * 20)
+            if at + delay <= now:
+                world.tell(ids, value=value, at=at + delay)
+    found = world.observer().watch(now, 24 * hour).get(world.old, "accuracy")
+    assert found is not None
+    assert found.value == pytest.approx(0.5), "labelled so far would say 0.6"
+    assert found.until == now - 10 * hour and found.until - found.since == 24 * hour
 
 
 def test_memory_is_bounded(world: World) -> None:

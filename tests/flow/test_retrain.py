@@ -153,4 +153,22 @@ def test_a_killed_training_is_a_recorded_loss() -> None:
     retrainer.request("a")
     with pytest.raises(KeyboardInterrupt):
         retrainer.turn(world.at)
-    assert "failed" in verbs_of(world.retrainer(), world.at)
+    left = world.retrainer()
+    assert left.pending(world.at)
+    assert verbs_of(left, world.at) == ["failed"]
+    assert not left.pending(world.at)
+
+
+def test_pending_tells_when_a_turn_is_worth_a_process() -> None:
+    world = Verbs()
+    retrainer = world.retrainer()
+    assert not retrainer.pending(world.at)
+    retrainer.request("a")
+    assert retrainer.pending(world.at)
+    retrainer.turn(world.at)
+    assert not retrainer.pending(world.at), "its release is under way"
+    world.end(Phase.PROMOTED)
+    assert retrainer.pending(world.at)
+    retrainer.turn(world.at)
+    retrainer.request("b")
+    assert not retrainer.pending(world.at + 60), "cooldown"

@@ -14,7 +14,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import onnx
 import pytest
 from onnx import TensorProto, helper
@@ -123,7 +122,7 @@ class Plant:
         data = model(kind)
         task = {"value": "regression", "three": "multiclass"}.get(kind, "binary")
         classes = {"binary": ("no", "yes"), "multiclass": ("a", "b", "c"), "regression": ()}[task]
-        spec = PackageSpec(**{  # type: ignore[arg-type]
+        spec = PackageSpec(**{
             "model": Ref("model", name, sha256(kind.encode()).hexdigest()), "flavor": "onnx",
             "task": task, "classes": classes, "contract": Schema(columns=columns),
             "encoding": encoding(unseen), "files": {"model.onnx": sha256(data).hexdigest()}, **changes,
@@ -154,13 +153,17 @@ class Plant:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         if self.process is None:
             return 0
+        self.hang_up()
         self.process.send_signal(number)
         status = self.process.wait(20)
         self.process = None
+        return status
+
+    def hang_up(self) -> None:
+        """Close the caller's connection."""
         if self._line is not None:
             self._line.close()
             self._line = None
-        return status
 
     @property
     def served(self) -> dict[str, Any]:
@@ -190,8 +193,7 @@ class Plant:
             answer = self._line.getresponse()
             found = answer.status, answer.read()
         except (OSError, http.client.HTTPException):
-            self._line.close()
-            self._line = None
+            self.hang_up()
             raise
         return found
 
@@ -273,7 +275,3 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
     made.start(max_body=50_000)
     yield made
     assert made.stop() == 0
-
-
-def decoded(body: bytes) -> Any:
-    return msgspec.json.decode(body)

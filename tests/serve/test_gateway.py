@@ -1,15 +1,23 @@
+import http.client
 import json
 import math
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fairlead.adapters.clock import SharedClock
+from fairlead.adapters.online.sqlite import SqliteOnline
+from fairlead.core.encoding import Encoding, Flag, Number
+from fairlead.core.feature import FeatureView
 from fairlead.core.traffic import Arm, assign
 
 if TYPE_CHECKING:
@@ -42,8 +50,6 @@ class Load:
             thread.join()
 
     def _call(self) -> None:
-        import http.client
-
         line = http.client.HTTPConnection("127.0.0.1", self.plant.port, timeout=10)
         i = 0
         while not self._stop.is_set():
@@ -58,6 +64,40 @@ class Load:
                 self.failures.append((time.monotonic(), repr(error)))
                 line.close()
         line.close()
+
+    def more(self, count: int) -> None:
+        """Wait for so many more answers."""
+        before = len(self.answers)
+        self.plant.wait(lambda: len(self.answers) >= before + count)
+
+    def meets(self, package: object) -> None:
+        """Wait until the newest answer comes from that package."""
+        self.plant.wait(lambda: self.answers and self.answers[-1][1]["package"] == str(package))
+
+
+def journaled(plant: "Plant", prediction: str, count: int) -> list[dict[str, Any]]:
+    """The `count` rows of one prediction, once they are written."""
+
+    def found() -> list[dict[str, Any]]:
+        rows = [r for r in plant.rows() if r["id"] == prediction]
+        return rows if len(rows) == count else []
+
+    rows: list[dict[str, Any]] = plant.wait(found)
+    return rows
+
+
+def replica_of(plant: "Plant") -> int:
+    """The worker process of the first package."""
+
+    def found() -> list[int]:
+        packages = plant.status()["packages"].values()
+        return list(next(iter(packages))["replicas"])
+
+    return int(plant.wait(found)[0])
+
+
+def in_force(plant: "Plant", epoch: int) -> None:
+    plant.wait(lambda: plant.status()["epoch"] == epoch)
 
 
 def test_one_row_many_rows_and_the_journal_agree(served: "Plant", row: dict[str, Any]) -> None:
@@ -192,13 +232,12 @@ def test_a_failing_candidate_is_answered_for(plant: "Plant", row: dict[str, Any]
              "slow": row | {"distance": 101}}  # fmt: skip
     for name, ref in bad.items():
         route = plant.publish(Arm(base, 0.0), Arm(ref, 1.0), standby=tuple(bad.values()))
-        plant.wait(lambda r=route: plant.status()["epoch"] == r.epoch)
+        in_force(plant, route.epoch)
         status, fine = plant.ask(row)
         assert status == 200 and fine["package"] == str(ref) and "fallback" not in fine, name
         status, answer = plant.ask(asked[name])
         assert status == 200 and answer["package"] == str(base) and answer["fallback"] is True, name
-        pair = plant.wait(lambda a=answer: len(p := [r for r in plant.rows() if r["id"] == a["id"]]) == 2 and p)
-        failed, stood_in = pair
+        failed, stood_in = journaled(plant, answer["id"], 2)
         assert failed["package"] == str(ref) and failed["error"] and failed["live"]
         assert failed["output"] is None and not failed["fallback"]
         assert stood_in["fallback"] and stood_in["live"] and not stood_in["error"]
@@ -226,19 +265,13 @@ def test_a_killed_replica_costs_no_request(plant: "Plant", row: dict[str, Any]) 
     plant.publish(plant.package())
     plant.start()
     with Load(plant, 4) as load:
-        for _ in range(6):
-            worker = plant.wait(lambda: list(plant.status()["packages"].values())[0]["replicas"])[0]
-            before = len(load.answers)
-            os.kill(worker, signal.SIGKILL)
-            plant.wait(lambda b=before: len(load.answers) > b + 50)
-        parent = int(Path(f"/proc/{worker_of(plant)}/stat").read_text().split()[3])
+        for _ in range(4):
+            os.kill(replica_of(plant), signal.SIGKILL)
+            load.more(50)
+        parent = int(Path(f"/proc/{replica_of(plant)}/stat").read_text().split()[3])
         os.kill(parent, signal.SIGKILL)
-        plant.wait(lambda: len(load.answers) > before + 300)
+        load.more(300)
     assert not load.failures
-
-
-def worker_of(plant: "Plant") -> int:
-    return int(plant.wait(lambda: list(plant.status()["packages"].values())[0]["replicas"])[0])
 
 
 def test_a_killed_gateway_is_back_at_once(plant: "Plant", row: dict[str, Any]) -> None:
@@ -251,7 +284,7 @@ def test_a_killed_gateway_is_back_at_once(plant: "Plant", row: dict[str, Any]) -
             count = len(load.answers)
             killed = time.monotonic()
             os.kill(plant.served["gateways"][0], signal.SIGKILL)
-            plant.wait(lambda c=count: len(load.answers) > c + 20)
+            load.more(20)
             back = next(t for t, _ in load.answers[count + 4:] if t > killed)
             last = max(last, back - killed)
             plant.wait(lambda: plant.served["gateway"] not in gateways)
@@ -267,13 +300,13 @@ def test_a_new_route_under_load_drops_nothing(plant: "Plant", row: dict[str, Any
     plant.publish(packages[0])
     plant.start()
     with Load(plant, 4) as load:
-        for before, after in zip(packages, packages[1:], strict=False):
+        for before, after in pairwise(packages):
             plant.publish(after, standby=(before,))
-            plant.wait(lambda a=after: load.answers[-1][1]["package"] == str(a))
+            load.meets(after)
         # Back to a package that stayed warm: at once.
         plant.publish(packages[2], standby=(packages[3],))
         published = time.monotonic()
-        plant.wait(lambda: load.answers[-1][1]["package"] == str(packages[2]))
+        load.meets(packages[2])
     assert not load.failures
     late = [t - published for t, a in load.answers if a["package"] == str(packages[3])]
     assert max(late) < 0.25
@@ -295,11 +328,11 @@ def test_candidate_that_cannot_load_gets_nothing(plant: "Plant", row: dict[str, 
     assert plant.status()["epoch"] == 1 and plant.ask(row)[1]["package"] == str(good)
     # As a canary its share fails, is answered by the baseline, and is seen in the journal.
     plant.publish(Arm(good, 0.0), Arm(bad, 1.0))
-    plant.wait(lambda: plant.status()["epoch"] == 3)
+    in_force(plant, 3)
     answer = plant.ask(row)[1]
     assert answer["package"] == str(good) and answer["fallback"] is True
-    plant.wait(lambda: {r["package"]: r["error"] for r in plant.rows() if r["id"] == answer["id"]}
-               == {str(good): "", str(bad): "no replica is running"})  # fmt: skip
+    assert {r["package"]: r["error"] for r in journaled(plant, answer["id"], 2)} == {
+        str(good): "", str(bad): "no replica is running"}  # fmt: skip
 
 
 def test_restart_without_a_lost_request(plant: "Plant", row: dict[str, Any]) -> None:
@@ -307,15 +340,18 @@ def test_restart_without_a_lost_request(plant: "Plant", row: dict[str, Any]) -> 
     plant.start()
     assert plant.process is not None
     with Load(plant, 4) as load:
-        for _ in range(3):
+        for _ in range(2):
             parents = plant.served["parents"]
-            plant.process.send_signal(signal.SIGHUP)
-            plant.wait(lambda p=parents: plant.served["parents"] != p)
-            count = len(load.answers)
-            plant.wait(lambda c=count: len(load.answers) > c + 100)
+            plant.process.send_signal(signal.SIGUSR1)
+            replaced(plant, parents)
+            load.more(100)
     assert not load.failures
     assert plant.stop() == 0 and not (plant.run / "serve.json").exists()
     assert not list(plant.run.glob("*.sock"))
+
+
+def replaced(plant: "Plant", parents: list[int]) -> None:
+    plant.wait(lambda: plant.served["parents"] != parents)
 
 
 def test_slow_questions_do_not_outlive_their_deadline(plant: "Plant", row: dict[str, Any]) -> None:
@@ -339,3 +375,81 @@ def test_too_much_at_once_is_refused_at_once(plant: "Plant", row: dict[str, Any]
         assert (status, body["error"]["code"]) == (429, "overload")
         assert time.monotonic() - started < 0.2
     assert plant.counted("fairlead_shed_total") == 1 and len(load.answers) >= 1
+
+
+def test_a_hanging_shadow_costs_the_callers_nothing(plant: "Plant", row: dict[str, Any]) -> None:
+    plant.publish(base := plant.package())
+    plant.start(deadline_ms=500, shadow_queue=16)
+    far = row | {"distance": 101}
+    with Load(plant, 2, lambda _: far) as load:
+        load.more(300)
+        route = plant.publish(Arm(base, 1.0), Arm(plant.package("slow"), 0.0, mirror=1.0))
+        plant.wait(lambda: plant.status()["arms"][-1]["mirror"] == 1.0)
+        start = len(load.answers)
+        plant.wait(lambda: plant.counted("fairlead_predictions_total", 'live="false"'))
+        load.more(300)
+    assert not load.failures and route.epoch == 2
+    assert not any("fallback" in a for _, a in load.answers[start:])
+    steps = [b[0] - a[0] for a, b in pairwise(load.answers[start:])]
+    assert sorted(steps)[len(steps) * 9 // 10] < 0.1
+    plant.wait(lambda: plant.status()["inside"] == 0)
+    plant.wait(lambda: plant.counted("fairlead_mirror_dropped_total") > 0)
+    plant.stop()
+    assert {r["error"] for r in plant.rows() if not r["live"]} <= {"deadline", "the replica died"}
+
+
+def test_features_are_joined_as_of_the_clock(plant: "Plant", row: dict[str, Any]) -> None:
+    view = FeatureView(name="weather", source="w", entity="origin", time="hour", columns=("temp",))
+    clock = SharedClock.create(plant.root / "clock", 1000.0)
+    with SqliteOnline(plant.state / "online.db") as store:
+        store.push(view, [{"origin": "JFK", "hour": 900.0, "temp": 1.0},
+                          {"origin": "JFK", "hour": 2000.0, "temp": 3.0}])  # fmt: skip
+        encoding = Encoding((Number("distance"), Number("weather.temp"), Number("hour"), Flag("late")))
+        plant.publish(ref := plant.package(encoding=encoding, views=(view,)))
+        plant.start(env={"FAIRLEAD_CLOCK": str(clock.path)})
+        asked = {"distance": 0.0, "carrier": "UA", "hour": None, "late": None}
+        wanted = {"JFK": (1.0, 3.0), "XXX": (None, None), None: (None, None)}
+        for place, at in enumerate((1000.0, 2000.5)):
+            clock.set(at)
+            for origin, temperatures in wanted.items():
+                status, answer = plant.ask(asked | {"origin": origin})
+                temperature = temperatures[place]
+                assert status == 200 and answer["package"] == str(ref)
+                assert answer["score"] == pytest.approx(1 / (1 + math.exp(-(temperature or 0))))
+                (kept,) = journaled(plant, answer["id"], 1)
+                assert kept["features"] == {"weather.temp": temperature} and kept["at"] == at
+    assert plant.counted("fairlead_featureless_total") == 0
+
+
+def test_everybody_leaves_with_the_supervisor(plant: "Plant", row: dict[str, Any]) -> None:
+    plant.publish(plant.package())
+    plant.start(sys.executable, "-c", "raise SystemExit(1)")
+    assert plant.process is not None
+    plant.wait(lambda: plant.served["controller"])
+    first = plant.served["controller"]
+    # A controller that only dies is started again and again, and nobody minds.
+    plant.wait(lambda: plant.served["controller"] not in (first, None))
+    assert plant.ask(row)[0] == 200
+    family = [*plant.served["gateways"], *plant.served["parents"], replica_of(plant)]
+    with pytest.raises(subprocess.CalledProcessError):
+        subprocess.run([sys.executable, "-c", SERVE, str(plant.root), "{}"], check=True,
+                       stderr=subprocess.DEVNULL)  # fmt: skip
+    assert plant.stop(signal.SIGKILL) == -signal.SIGKILL
+    plant.wait(lambda: not any(alive(p) for p in family))
+    plant.start()
+    assert plant.ask(row)[0] == 200
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+SERVE = """
+import sys
+from pathlib import Path
+from fairlead.dataplane import GatewayConfig, serve
+serve(Path(sys.argv[1]), GatewayConfig(service="m", port=0), None)
+"""

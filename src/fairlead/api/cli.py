@@ -45,6 +45,8 @@ Project = Annotated[Path | None, typer.Option(
     "--project", "-C", metavar="PATH", show_default=False,
     help="The project: a folder, or its fairlead.yaml (default: here or the nearest parent).")]  # fmt: skip
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+AcceptBreaking = Annotated[bool, typer.Option(
+    "--accept-breaking", help="Take a table that breaks the contract; the contract changes.")]  # fmt: skip
 Release = Annotated[str, typer.Argument(metavar="RELEASE", show_default=False,
                                         help="Its id (default: the running one).")]  # fmt: skip
 
@@ -105,11 +107,12 @@ def _init(
 @app.command("run", rich_help_panel=START)
 def _run(
     plan: Annotated[str, typer.Option(metavar="NAME", help="Release with this plan instead of the manifest's.")] = "",
+    accept_breaking: AcceptBreaking = False,
     project: Project = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """From the table to a released model in one go."""
-    raise typer.Exit(start.run(project, plan, as_json=as_json))
+    raise typer.Exit(start.run(project, plan, accept_breaking=accept_breaking, as_json=as_json))
 
 
 @app.command("demo", rich_help_panel=START)
@@ -131,7 +134,7 @@ def _schema() -> None:
 def _commit(
     source: Annotated[Path | None, typer.Argument(show_default=False, help="File with rows (default: data.source of the manifest).")] = None,
     append: Annotated[bool, typer.Option("--append", help="The file holds only new rows: add them.")] = False,
-    accept_breaking: Annotated[bool, typer.Option("--accept-breaking", help="Take a table that breaks the contract, which then changes.")] = False,
+    accept_breaking: AcceptBreaking = False,
     project: Project = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -202,11 +205,12 @@ def _package(
 def _release_start(
     package: Annotated[str, typer.Argument(show_default=False, help="Digest prefix (default: the newest package).")] = "",
     plan: Annotated[str, typer.Option(metavar="NAME", help="replace, blue_green, canary, shadow or shadow_canary (default: the manifest's).")] = "",
+    force: Annotated[str, typer.Option(metavar="REASON", help="Release what the gate refused; the reason goes into the audit log.")] = "",
     project: Project = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Start a release."""
-    release.start(project, package, plan, as_json=as_json)
+    release.start(project, package, plan, force, as_json=as_json)
 
 
 @release_group.command("status")

@@ -26,7 +26,7 @@ def emit(value: Any, shown: RenderableType, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(dump(value) + "\n")
     else:
-        console().print(shown)
+        console().print(shown, crop=False)
 
 
 @contextmanager

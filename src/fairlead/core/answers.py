@@ -23,8 +23,9 @@ class Answers(Struct, frozen=True, kw_only=True, eq=False):
 
     `live`: the request was assigned to this package (a mirrored twin is not live); `errors`: why it
     failed ("" when it answered); `fallback`: it stood in for another package that failed.
-    `latency`: seconds. `scores`: float64 [n, k], NaN where there is no answer. `column`: values of
-    one request column or ``view.column`` (None where absent), decoded only when asked for.
+    `latency`: seconds. `scores`: float64 [n, k], NaN where there is no answer. `values(names,
+    places)`: for each name (request column or ``view.column``) its values at these places, None
+    where absent; only what is asked for is decoded.
     """
 
     service: str
@@ -39,7 +40,7 @@ class Answers(Struct, frozen=True, kw_only=True, eq=False):
     fallback: NDArray[np.bool_]
     latency: NDArray[np.float64]
     scores: NDArray[np.float64]
-    column: Callable[[str], list[Any]]
+    values: Callable[[Sequence[str], Sequence[int]], list[list[Any]]]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -78,7 +79,7 @@ def _gather(service: str, package: str, batches: list[Batch]) -> Answers:
         fallback=np.array([f for b in batches for f in b.fallback], dtype=np.bool_),
         latency=np.array([s for b in batches for s in b.latencies], dtype=np.float64),
         scores=matrix([o for b in batches for o in b.outputs]),
-        column=_Rows(batches).column,
+        values=_values_of(batches),
     )
 
 
@@ -90,21 +91,14 @@ def matrix(outputs: Sequence[Sequence[float] | None]) -> NDArray[np.float64]:
     return np.array(rows, dtype=np.float64).reshape(len(rows), width)
 
 
-class _Rows:
-    """Request rows and features of some batches, decoded once, at the first question."""
+def _values_of(batches: list[Batch]) -> Callable[[Sequence[str], Sequence[int]], list[list[Any]]]:
+    def values(names: Sequence[str], places: Sequence[int]) -> list[list[Any]]:
+        bodies = [body for b in batches for body in b.bodies]
+        joined = [extra for b in batches for extra in b.features]
+        rows = [row_of(bodies[i]) | (joined[i] or {}) for i in places]
+        return [[row.get(name) for row in rows] for name in names]
 
-    def __init__(self, batches: list[Batch]) -> None:
-        self._batches = batches
-        self._rows: list[dict[str, Any]] | None = None
-
-    def column(self, name: str) -> list[Any]:
-        if self._rows is None:
-            self._rows = [
-                row_of(body) | (extra or {})
-                for b in self._batches
-                for body, extra in zip(b.bodies, b.features, strict=True)
-            ]
-        return [row.get(name) for row in self._rows]
+    return values
 
 
 _object = msgspec.json.Decoder().decode

@@ -26,6 +26,9 @@ ENOUGH = 20
 GROWTH = 0.02
 """Or so much of what was seen before, so that a release of any length has some 200 windows."""
 
+AGAIN = 10
+"""Rows that stand for one exposure when a window closes."""
+
 MEASURES = ("errors", "slow")
 
 MIRRORED, DRAWN, CERTAIN = 0, 1, 2
@@ -34,10 +37,12 @@ everything while the candidates have no share)."""
 
 
 class Count(Struct):
-    """One arm in one window: n and events per measure; `requests` (or units) assigned to it."""
+    """One arm in one window: rows, and n and events per measure; `requests`: rows, or units new in
+    this epoch, that the dice gave it."""
 
     n: list[int]
     events: list[int]
+    rows: int = 0
     requests: int = 0
 
 
@@ -99,6 +104,7 @@ class Arms:
         failed = (rows.flags & FAILED) > 0
         events = (failed, failed | (rows.latency > self._slow))
         loose = rows.unit == 0
+        count.rows += len(rows)
         if arm[1] == DRAWN:
             count.requests += int(loose.sum()) + self._fresh(window.epoch, arm, rows.unit[~loose])
         for m, happened in enumerate(events):
@@ -128,17 +134,17 @@ class Arms:
         return len(new)
 
     def _close(self, epoch: int) -> None:
-        """Close the window of this epoch when all its arms have enough exposures."""
+        """Close the window of this epoch when all its arms have enough exposures, or, where few
+        units ask again and again, enough rows."""
         window = self._open.get(epoch)
-        if window is None:
+        if window is None or len(window.counts) < 2:
             return
-        exposed = {arm: c.n[0] for arm, c in window.counts.items()}
-        if len(exposed) < 2 or any(
-            n < max(ENOUGH, GROWTH * self._seen.get(arm, 0)) for arm, n in exposed.items()
-        ):
-            return
-        for arm, n in exposed.items():
-            self._seen[arm] = self._seen.get(arm, 0) + n
+        for arm, count in window.counts.items():
+            enough = max(ENOUGH, GROWTH * self._seen.get(arm, 0))
+            if count.n[0] < enough and count.rows < AGAIN * enough:
+                return
+        for arm, count in window.counts.items():
+            self._seen[arm] = self._seen.get(arm, 0) + count.n[0]
         window.met = {}
         del self._open[epoch]
 

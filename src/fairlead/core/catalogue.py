@@ -67,6 +67,7 @@ def gate_checks(
         Check(name="better than a constant", measure="gain_trivial", rule=NoWorse()),
         Check(name="latency of the package", measure="latency_p99_ms",
               rule=Bound(high=section.latency_ms)),
+        Check(name="answers every row", measure="unanswered", rule=Bound(high=NEGLIGIBLE)),
         *_schema(changes, compared),
         *_parity(task, sensitive, section.checks),
     ]

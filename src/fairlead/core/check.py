@@ -13,12 +13,19 @@ from msgspec import Struct
 from msgspec.structs import replace as changed
 
 from fairlead.core import sequential
-from fairlead.core.evidence import Evidence, EvidenceSet
+from fairlead.core.evidence import Evidence, EvidenceSet, Tally
 from fairlead.core.intervals import mover_ratio
 from fairlead.core.ref import Ref
+from fairlead.core.sequential import Window
+from fairlead.errors import Invalid
 
 __all__ = ["Action", "Balance", "Bound", "Check", "Harm", "NoWorse", "Odds", "Outcome",
-           "PairedLoss", "Parity", "Rule", "Verdict", "judge", "judge_all", "worst"]  # fmt: skip
+           "PairedLoss", "Parity", "Rule", "Verdict", "judge", "judge_all", "judge_again",
+           "worst"]  # fmt: skip
+
+DIGITS = 6
+"""Decimals of recorded evidence: far finer than any decision needs, and coarse enough that another
+processor, whose logarithms differ in the last digit, replays a decision to the same bytes."""
 
 
 class Outcome(IntEnum):
@@ -74,11 +81,23 @@ class Harm(Struct, frozen=True, tag="harm", kw_only=True):
     FAIL: the event rate is proven more than `ratio` times the baseline's (error alpha).
     PASS: a harm of `exclude` times the baseline's rate, and a rate of `negligible` at least, is
     ruled out (error beta). With `negligible` 0 only the ratio counts.
+
+    `over`: parts of one guardrail, each counted as ``measure:part`` (slower than the baseline's
+    p50, its p75, ...). Their evidence of harm is averaged; every one of them must pass.
+    `welcome`: the event is wanted (a conversion), so harm is a baseline rate more than `ratio`
+    times the candidate's.
     """
 
     ratio: float = 1.0
     exclude: float = 2.0
     negligible: float = 0.0
+    over: tuple[str, ...] = ()
+    welcome: bool = False
+
+    def __post_init__(self) -> None:
+        if self.welcome and self.negligible:
+            raise Invalid(f"negligible {self.negligible:g} has no meaning for a welcome event",
+                          hint="leave it 0: too few of a wanted event is never harmless")  # fmt: skip
 
 
 class PairedLoss(Struct, frozen=True, tag="paired_loss", kw_only=True):
@@ -86,9 +105,12 @@ class PairedLoss(Struct, frozen=True, tag="paired_loss", kw_only=True):
 
     Reads Moments of (loss_candidate - loss_baseline + 1) / 2. FAIL: mean difference above 0
     (error alpha). PASS: a mean difference of `margin` or more is ruled out (error beta).
+    `votes`: every loss is 0 (right) or 1 (wrong). Then only pairs on which the two differ can
+    tell them apart (McNemar), and harm is found in about half the pairs.
     """
 
     margin: float = 0.01
+    votes: bool = False
 
 
 class Balance(Struct, frozen=True, tag="balance", kw_only=True):
@@ -123,7 +145,9 @@ class Verdict(Struct, frozen=True, kw_only=True):
     """One check's answer, its reason in words, and the numbers it read.
 
     `log_e_harm`, `log_e_safe`: natural logarithms of the e-values of a sequential rule.
-    `counters`: what it counted, so that the verdict can be replayed.
+    `counters`: what it counted, in all. `windows` (by measure; those without any event added
+    together) and `moments` (in order of time): what the e-values are made of.
+    `seen`, `windows` and `moments` are all that judging reads, so the verdict can be replayed.
     """
 
     check: Check
@@ -134,6 +158,8 @@ class Verdict(Struct, frozen=True, kw_only=True):
     log_e_harm: float | None = None
     log_e_safe: float | None = None
     counters: dict[str, float] = {}
+    windows: dict[str, tuple[Window, ...]] = {}
+    moments: tuple[tuple[int, float, float], ...] = ()
 
 
 def judge_all(
@@ -149,8 +175,22 @@ def judge_all(
     that a candidate harmless in all of them is ever failed by any of them is at most alpha. A
     guardrail that has seen too little counts as 1: leaving it out would be choosing by the data.
     """
-    alone = [judge(c, evidence, subject, baseline, odds) for c in checks]
-    guards = [i for i, c in enumerate(checks) if _guards(c)]
+    return _share([judge(c, evidence, subject, baseline, odds) for c in checks], odds)
+
+
+def judge_again(verdicts: Sequence[Verdict], odds: Odds) -> tuple[Verdict, ...]:
+    """The verdicts on one subject once more, from what they recorded: `judge_all` without evidence.
+
+    Whoever doubts a decision gets the same bytes from the same counters.
+    """
+    read = [Verdict(check=v.check, subject=v.subject, outcome=Outcome.UNKNOWN, reason="",
+                    seen=v.seen, windows=v.windows, moments=v.moments) for v in verdicts]  # fmt: skip
+    return _share([_conclude(v, odds) for v in read], odds)
+
+
+def _share(alone: list[Verdict], odds: Odds) -> tuple[Verdict, ...]:
+    """Let the guardrails share alpha."""
+    guards = [i for i, v in enumerate(alone) if _guards(v.check)]
     if len(guards) < 2:
         return tuple(alone)
     log_es = [alone[i].log_e_harm or 0.0 for i in guards]
@@ -175,17 +215,69 @@ def judge(
     odds: Odds = Odds(),  # noqa: B008  immutable
 ) -> Verdict:
     """Apply one check. Too little evidence is UNKNOWN, never PASS."""
+    return _conclude(_read(check, evidence, subject, baseline), odds)
+
+
+def _read(check: Check, evidence: EvidenceSet, subject: Ref, baseline: Ref | None) -> Verdict:
+    """A verdict still to be given: it holds what the check reads, and nothing else."""
+    blank = Verdict(check=check, subject=subject, outcome=Outcome.UNKNOWN, reason="")
     match check.rule:
         case Bound() | NoWorse():
-            return _judge_number(check, evidence, subject)
+            number = evidence.get(subject, check.measure, check.slice)
+            return blank if number is None else changed(blank, seen=(number,))
+        case Parity():
+            groups = evidence.slices(subject, check.measure)
+            cut = f"{check.slice}=" if check.slice else ""
+            return changed(blank, seen=tuple(e for e in groups if e.slice.startswith(cut)))
+        case Harm(over=over):
+            measures = [f"{check.measure}:{part}" for part in over] or [check.measure]
+            return changed(blank, windows={m: _windows(evidence, m, subject, baseline) for m in measures})
+        case PairedLoss():
+            found = sorted(evidence.moments(subject, check.measure).items())
+            return changed(blank, moments=tuple((m.n, m.total, m.squares) for _, m in found))
+        case Balance():
+            ours, theirs = _tallies(evidence, check.measure, subject, baseline)
+            all_of = (0, sum(t.n for t in ours.values()), 0, sum(t.n for t in theirs.values()))
+            return changed(blank, windows={check.measure: (all_of,)})
+
+
+def _conclude(read: Verdict, odds: Odds) -> Verdict:
+    match read.check.rule:
+        case Bound() | NoWorse():
+            return _judge_number(read)
         case Parity(floor=floor):
-            return _judge_parity(check, evidence, subject, floor)
+            return _judge_parity(read, floor)
         case Harm() as rule:
-            return _judge_harm(check, rule, evidence, subject, baseline, odds)
+            return _judge_harm(read, rule, odds)
         case PairedLoss() as rule:
-            return _judge_paired(check, rule, evidence, subject, odds)
+            return _judge_paired(read, rule, odds)
         case Balance(share=share):
-            return _judge_balance(check, evidence, subject, baseline, share, odds)
+            return _judge_balance(read, share, odds)
+
+
+def _tallies(
+    evidence: EvidenceSet, measure: str, subject: Ref, baseline: Ref | None
+) -> tuple[dict[float, Tally], dict[float, Tally]]:
+    theirs = {} if baseline is None else evidence.tallies(baseline, measure)
+    return evidence.tallies(subject, measure), theirs
+
+
+def _windows(
+    evidence: EvidenceSet, measure: str, subject: Ref, baseline: Ref | None
+) -> tuple[Window, ...]:
+    """Counts of both arms per window. Windows without an event only say how many were exposed, so
+    they are added together: the same evidence, and a short record."""
+    ours, theirs = _tallies(evidence, measure, subject, baseline)
+    windows: list[Window] = []
+    quiet = [0, 0]
+    for at, t in sorted(ours.items()):
+        other = theirs.get(at)
+        x, n = (0, 0) if other is None else (other.events, other.n)
+        if t.events or x:
+            windows.append((t.events, t.n, x, n))
+        else:
+            quiet = [quiet[0] + t.n, quiet[1] + n]
+    return (*windows, (0, quiet[0], 0, quiet[1])) if any(quiet) else tuple(windows)
 
 
 def worst(verdicts: Iterable[Verdict]) -> Outcome:
@@ -201,27 +293,24 @@ def _blame(log_es: list[float], alpha: float) -> list[int]:
     return sequential.culprits(log_es, alpha) or [max(range(len(log_es)), key=log_es.__getitem__)]
 
 
-def _unknown(check: Check, subject: Ref, reason: str, **more: object) -> Verdict:
-    return Verdict(check=check, subject=subject, outcome=Outcome.UNKNOWN,
-                   reason=f"{check.measure}: {reason}", **more)  # type: ignore[arg-type]  # fmt: skip
+def _unknown(read: Verdict, reason: str, **more: object) -> Verdict:
+    return changed(read, outcome=Outcome.UNKNOWN, reason=f"{read.check.measure}: {reason}", **more)
 
 
-def _judge_number(check: Check, evidence: EvidenceSet, subject: Ref) -> Verdict:
-    seen = evidence.get(subject, check.measure, check.slice)
-    if seen is None:
-        return _unknown(check, subject, "was not measured")
+def _judge_number(read: Verdict) -> Verdict:
+    check, rule = read.check, read.check.rule
+    if not read.seen:
+        return _unknown(read, "was not measured")
+    seen = read.seen[0]
     if seen.value != seen.value:
-        return _unknown(check, subject, "is not a number", seen=(seen,))
+        return _unknown(read, "is not a number")
     if seen.n < check.min_n:
-        return _unknown(
-            check, subject, f"seen {seen.n} rows, needs {check.min_n}", seen=(seen,)
-        )
-    rule = check.rule
+        return _unknown(read, f"seen {seen.n} rows, needs {check.min_n}")
     outcome, reason = (
         _bounded(rule, seen) if isinstance(rule, Bound) else _no_worse(rule, seen)  # type: ignore[arg-type]
     )
     text = f"{check.measure}{f' [{check.slice}]' if check.slice else ''}: {reason}"
-    return Verdict(check=check, subject=subject, outcome=outcome, reason=text, seen=(seen,))
+    return changed(read, outcome=outcome, reason=text)
 
 
 def _bounded(rule: Bound, seen: Evidence) -> tuple[Outcome, str]:
@@ -254,17 +343,13 @@ def _no_worse(rule: NoWorse, seen: Evidence) -> tuple[Outcome, str]:
     return Outcome.UNKNOWN, f"{text}: more rows are needed to tell"
 
 
-def _judge_parity(check: Check, evidence: EvidenceSet, subject: Ref, floor: float) -> Verdict:
-    seen = tuple(
-        e
-        for e in evidence.slices(subject, check.measure)
-        if not check.slice or e.slice.startswith(f"{check.slice}=")
-    )
+def _judge_parity(read: Verdict, floor: float) -> Verdict:
+    seen, least = read.seen, read.check.min_n
     if len(seen) < 2 or any(e.low is None or e.high is None for e in seen):
-        return _unknown(check, subject, "needs two groups with intervals", seen=seen)
-    enough = [e for e in seen if e.n >= check.min_n]
+        return _unknown(read, "needs two groups with intervals")
+    enough = [e for e in seen if e.n >= least]
     if len(enough) < 2:
-        return _unknown(check, subject, f"needs {check.min_n} rows in two groups", seen=seen)
+        return _unknown(read, f"needs {least} rows in two groups")
     best, last = max(enough, key=_value), min(enough, key=_value)
     ratio = 1.0 if best.value == 0 else last.value / best.value
     low, high = mover_ratio(_interval(last), _interval(best))
@@ -275,8 +360,7 @@ def _judge_parity(check: Check, evidence: EvidenceSet, subject: Ref, floor: floa
     )
     if outcome is Outcome.UNKNOWN:
         text += ": not enough data to decide"
-    return Verdict(check=check, subject=subject, outcome=outcome,
-                   reason=f"{check.measure}: {text}", seen=seen)  # fmt: skip
+    return changed(read, outcome=outcome, reason=f"{read.check.measure}: {text}")
 
 
 def _value(e: Evidence) -> float:
@@ -287,62 +371,68 @@ def _interval(e: Evidence) -> tuple[float, float, float]:
     return e.value, e.value if e.low is None else e.low, e.value if e.high is None else e.high
 
 
-def _judge_harm(
-    check: Check, rule: Harm, evidence: EvidenceSet, subject: Ref, baseline: Ref | None, odds: Odds
-) -> Verdict:
-    ours = evidence.tallies(subject, check.measure)
-    theirs = {} if baseline is None else evidence.tallies(baseline, check.measure)
-    windows = [
-        (t.events, t.n, theirs[at].events if at in theirs else 0, theirs[at].n if at in theirs else 0)
-        for at, t in sorted(ours.items())
-    ]
-    xc, nc = sum(w[0] for w in windows), sum(w[1] for w in windows)
-    xt, nt = sum(w[2] for w in windows), sum(w[3] for w in windows)
+def _judge_harm(read: Verdict, rule: Harm, odds: Odds) -> Verdict:
+    harms = {m: _harm(rule, windows) for m, windows in read.windows.items()}
+    worst_of = max(harms, key=harms.__getitem__)
+    xc, nc, xt, nt = (sum(column) for column in zip((0, 0, 0, 0), *read.windows[worst_of], strict=True))
     names = ("candidate_events", "candidate_n", "baseline_events", "baseline_n")
     counters = dict(zip(names, map(float, (xc, nc, xt, nt)), strict=True))
-    if nc < check.min_n:
-        return _unknown(check, subject, f"candidate answered {nc:,}, needs {check.min_n:,}",
-                        counters=counters)  # fmt: skip
-    harm = sequential.log_e_harm(windows, rule.ratio)
-    safe = sequential.log_e_safe(windows, rule.exclude)
+    fewest = min(sum(w[1] for w in windows) for windows in read.windows.values())
+    if fewest < read.check.min_n:
+        reason = f"candidate answered {fewest:,}, needs {read.check.min_n:,}"
+        return _unknown(read, reason, counters=counters)
+    harm = round(sequential.log_mean(list(harms.values())), DIGITS)
+    safe = round(min(_safe(rule, windows) for windows in read.windows.values()), DIGITS)
+    text = f"{worst_of}: {xc:,} of {nc:,} against {xt:,} of {nt:,}; {_grows(harm, odds.alpha)}"
+    return changed(read, outcome=_sequential(harm, safe, odds), reason=text, log_e_harm=harm,
+                   log_e_safe=safe, counters=counters)  # fmt: skip
+
+
+def _harm(rule: Harm, windows: Sequence[Window]) -> float:
+    return sequential.log_e_harm(_turned(windows) if rule.welcome else windows, rule.ratio)
+
+
+def _safe(rule: Harm, windows: Sequence[Window]) -> float:
+    safe = sequential.log_e_safe(_turned(windows) if rule.welcome else windows, rule.exclude)
     if rule.negligible > 0:
         below = sequential.log_e_below([(w[0], w[1]) for w in windows], rule.negligible)
         safe = sequential.log_mean([safe, below])
-    text = f"{check.measure}: {xc:,} of {nc:,} against {xt:,} of {nt:,}; {_grows(harm, odds.alpha)}"
-    return Verdict(check=check, subject=subject, outcome=_sequential(harm, safe, odds), reason=text,
-                   log_e_harm=harm, log_e_safe=safe, counters=counters)  # fmt: skip
+    return safe
 
 
-def _judge_paired(
-    check: Check, rule: PairedLoss, evidence: EvidenceSet, subject: Ref, odds: Odds
-) -> Verdict:
-    moments = sorted(evidence.moments(subject, check.measure).items())
-    windows = [(m.n, m.total, m.squares) for _, m in moments]
-    n, total = sum(w[0] for w in windows), sum(w[1] for w in windows)
-    counters = {"pairs": float(n), "total": total}
+def _turned(windows: Sequence[Window]) -> list[Window]:
+    """The arms change places: too few of a welcome event is too many beside it."""
+    return [(xt, nt, xc, nc) for xc, nc, xt, nt in windows]
+
+
+def _judge_paired(read: Verdict, rule: PairedLoss, odds: Odds) -> Verdict:
+    check, windows = read.check, read.moments
+    n, total, squares = (sum(column) for column in zip((0, 0.0, 0.0), *windows, strict=True))
+    counters = {"pairs": float(n), "total": float(total)}
     if n < check.min_n or n == 0:
-        return _unknown(check, subject, f"{n:,} pairs, needs {max(check.min_n, 1):,}",
-                        counters=counters)  # fmt: skip
+        reason = f"{n:,} pairs, needs {max(check.min_n, 1):,}"
+        return _unknown(read, reason, counters=counters)
     harm = sequential.log_e_mean_above(windows, 0.5)
-    safe = sequential.log_e_mean_below(windows, 0.5 + rule.margin / 2)
+    if rule.votes:
+        # Each value is 0, 1/2 or 1, so the sums say how many there are of each.
+        differ, ahead = round(4 * (squares - total) + n), round(2 * total - n)
+        harm = sequential.log_e_discordant((differ - ahead) // 2, (differ + ahead) // 2)
+    harm = round(harm, DIGITS)
+    safe = round(sequential.log_e_mean_below(windows, 0.5 + rule.margin / 2), DIGITS)
     text = f"{check.measure}: {2 * total / n - 1:+.5f} over {n:,} pairs; {_grows(harm, odds.alpha)}"
-    return Verdict(check=check, subject=subject, outcome=_sequential(harm, safe, odds), reason=text,
-                   log_e_harm=harm, log_e_safe=safe, counters=counters)  # fmt: skip
+    return changed(read, outcome=_sequential(harm, safe, odds), reason=text, log_e_harm=harm,
+                   log_e_safe=safe, counters=counters)  # fmt: skip
 
 
-def _judge_balance(
-    check: Check, evidence: EvidenceSet, subject: Ref, baseline: Ref | None, share: float, odds: Odds
-) -> Verdict:
-    ours = evidence.tallies(subject, check.measure)
-    theirs = {} if baseline is None else evidence.tallies(baseline, check.measure)
-    a, b = sum(t.n for t in ours.values()), sum(t.n for t in theirs.values())
+def _judge_balance(read: Verdict, share: float, odds: Odds) -> Verdict:
+    check = read.check
+    _, a, _, b = read.windows[check.measure][0]
     if a + b < check.min_n or a + b == 0:
-        return _unknown(check, subject, f"{a + b:,} requests, needs {check.min_n:,}")
-    log_e = sequential.log_e_mismatch((a, b), (share, 1 - share))
+        return _unknown(read, f"{a + b:,} requests, needs {check.min_n:,}")
+    log_e = round(sequential.log_e_mismatch((a, b), (share, 1 - share)), DIGITS)
     bad = log_e >= log(1 / odds.alpha)
     text = f"{check.measure}: candidate received {a / (a + b):.2%}, promised {share:.2%}"
-    return Verdict(check=check, subject=subject, reason=text,
-                   outcome=Outcome.FAIL if bad else Outcome.PASS,
+    return changed(read, reason=text, outcome=Outcome.FAIL if bad else Outcome.PASS,
                    counters={"candidate_n": float(a), "baseline_n": float(b), "log_e": log_e})  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Contracts: a schema compiled into a fast reader of request rows that says exactly what is wrong."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -34,6 +35,8 @@ SHOWN = 60
 """Characters of an offending value that are repeated to the caller."""
 NEAR = 0.75
 """How alike two column names are (difflib ratio) before one is taken for a typo of the other."""
+STRANGERS = 32
+"""Unknown names that are compared with a missing one: comparing is slow, and bodies are hostile."""
 
 
 class Malformed(Invalid):
@@ -95,8 +98,9 @@ class Contract:
             seen -= values.count(UNSET)
             values = tuple([None if v is UNSET else v for v in values])
         body = bytes(body)
-        # As many colons as keys: then no key came twice. Strings that hold colons look closer.
-        if body.count(b":") != seen and body.count(b'":') != seen:
+        # No more colons than columns, or no more quotes than columns and strings take: then no key
+        # came twice. Anything else is looked at closely.
+        if body.count(b":") != seen and body.count(b'"') != 2 * (seen + _strings(values)):
             _parse(body)
         return self._finish(body, values) if self._checked else values
 
@@ -157,6 +161,10 @@ def _decoder(columns: Sequence[Column], extras: Sequence[str]) -> Callable[..., 
     return decode
 
 
+def _strings(values: tuple[Any, ...]) -> int:
+    return sum(1 for v in values if isinstance(v, str | datetime))
+
+
 def _parse(body: bytes) -> dict[str, Any]:
     """The object, with every key once. Raises Malformed."""
     twice: list[str] = []
@@ -164,8 +172,8 @@ def _parse(body: bytes) -> dict[str, Any]:
     def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):
-            names = [k for k, _ in pairs]
-            twice.extend(k for k in found if names.count(k) > 1)
+            counts = Counter(k for k, _ in pairs)
+            twice.append(counts.most_common(1)[0][0])
         return found
 
     try:
@@ -205,7 +213,8 @@ def _violation(code: str, name: str, message: str, hint: str) -> Violation:
 
 def _absent(column: Column, unknown: Sequence[str]) -> list[Violation]:
     """A missing column: a fault when it is needed, or when an unknown one looks like its typo."""
-    plain = {u.casefold().replace("_", "").replace("-", ""): u for u in unknown}
+    plain = {u.casefold().replace("_", "").replace("-", ""): u
+             for u in unknown[:STRANGERS] if len(u) <= 2 * len(column.name) + 8}  # fmt: skip
     near = get_close_matches(column.name.casefold().replace("_", ""), plain, n=1, cutoff=NEAR)
     if near:
         typo = plain[near[0]]

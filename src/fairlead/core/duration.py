@@ -1,4 +1,4 @@
-"""Durations as people write them in `fairlead.yaml`: ``90s``, ``10m``, ``3h``, ``1d12h``, ``2w``."""
+"""Durations as people write them in `fairlead.yaml`: ``90s``, ``10m``, ``3h``, ``1d12h``."""
 
 import re
 

@@ -87,4 +87,6 @@ def _wide(encoding: Encoding, place: int) -> Wide:
 
 def _single(value: Cell) -> float:
     """What float32 holds of a value: null is NaN, larger magnitudes are clamped."""
-    return nan if value is None else max(-FLOAT32_MAX, min(FLOAT32_MAX, value))
+    if value is None or value != value:
+        return nan
+    return float(max(-FLOAT32_MAX, min(FLOAT32_MAX, value)))

@@ -43,4 +43,5 @@ class FeatureView(Struct, frozen=True, kw_only=True):
     @property
     def reads(self) -> tuple[str, ...]:
         """The columns of the source the view needs beside entity and time, each once."""
-        return tuple(dict.fromkeys((*self.columns, *(a.column for a in self.aggregates if a.column))))
+        aggregated = (a.column for a in self.aggregates if a.column)
+        return tuple(dict.fromkeys((*self.columns, *aggregated)))

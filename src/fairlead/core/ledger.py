@@ -1,6 +1,7 @@
 """The ledger: recent predictions of one service in memory, some fifty bytes each, oldest first."""
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -40,11 +41,13 @@ class Rows(Struct, frozen=True, eq=False):
 
 
 class Ledger:
-    """Grows at the end, forgets at the front. Positions count from the first row ever added."""
+    """Grows at the end, forgets at the front. Positions count from the first row ever added;
+    nothing asked before `floor` is complete."""
 
     def __init__(self, limit: int = 2_000_000) -> None:
         self.packages: list[str] = []
         self.first = 0
+        self.floor = -inf
         self._limit = limit
         self._size = 0
         self._room = _blank(1024, 1)
@@ -99,6 +102,7 @@ class Ledger:
         self._room = Rows(*(getattr(kept, name).copy() for name in Rows.__struct_fields__))
         self._size -= count
         self.first += count
+        self.floor = float(self._room.at[0]) if self._size else self.floor
 
     def _grow(self, size: int, width: int) -> None:
         room = _blank(max(size, 2 * len(self._room)), width)

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from fairlead.core.artifact import PackageSpec
 from fairlead.core.evidence import Evidence, Moments, Tally
 from fairlead.core.join import BOOL, TEXT, Truth
-from fairlead.core.ledger import FALLBACK, LIVE, Rows
+from fairlead.core.ledger import LIVE, Rows
 from fairlead.core.metrics import METRICS, metric_interval
 from fairlead.core.ref import Ref
 from fairlead.core.target import NO, YES, label
 from fairlead.core.vitals import Frame
 
-__all__ = ["Judged", "judged", "numbers", "pairs", "reward", "wrong"]
+__all__ = ["Judged", "judged", "maturity", "numbers", "pairs", "reward", "wrong"]
 
 Vector = NDArray[np.float64]
 
@@ -80,6 +80,13 @@ def _class(name: str, classes: Sequence[str]) -> float:
     return float("nan")
 
 
+def maturity(rows: Rows, truth: Truth) -> float:
+    """Seconds after which 19 of 20 of the labels that came had come; 0 without labels."""
+    place = truth.place(rows.key)
+    delays = truth.at[place[place >= 0]] - rows.at[place >= 0]
+    return max(float(np.quantile(delays, 0.95)), 0.0) if len(delays) else 0.0
+
+
 def numbers(data: Judged, frame: Frame, spec: PackageSpec) -> Iterator[Evidence]:
     """Every metric of the task that needs labels, with its interval."""
     if not len(data.y):
@@ -107,15 +114,15 @@ def _scores(rows: Rows, spec: PackageSpec) -> Vector:
 
 
 def wrong(data: Judged, spec: PackageSpec, subject: Ref) -> Iterator[Tally]:
-    """One tally "wrong" per epoch: live answers whose class was wrong, of those with a label.
+    """One tally "wrong" per epoch: answers drawn by the dice whose class was wrong, of those with
+    a label.
 
     Both arms of an epoch are equally old, so maturities are never mixed. A sticky unit counts
     with its first labelled answer only.
     """
     if spec.task == "regression":
         return
-    drawn = ((data.rows.flags & LIVE) > 0) & ((data.rows.flags & FALLBACK) == 0)
-    live = data.where(drawn)
+    live = data.where(((data.rows.flags & LIVE) > 0) & (data.rows.propensity < 1))
     for epoch in np.unique(live.rows.epoch).tolist():
         here = live.where(live.rows.epoch == epoch)
         first = _first_of_unit(here.rows.unit)
@@ -140,11 +147,11 @@ def _guess(rows: Rows, spec: PackageSpec) -> Vector:
 def pairs(
     candidate: tuple[Judged, PackageSpec], baseline: tuple[Judged, PackageSpec], subject: Ref
 ) -> Iterator[Moments]:
-    """Moments "brier_pair" of (loss of the candidate - loss of the baseline + 1) / 2 on requests
-    that both answered, in order of time, in windows that double.
+    """Moments of (loss of the candidate - loss of the baseline + 1) / 2 on requests that both
+    answered, in order of time, in windows that double.
 
-    Loss: Brier of binary, 0 or 1 of multiclass; of regression |error| over twice the standard
-    deviation of the truth, at most 1.
+    "brier_pair": Brier of binary, 0 or 1 of multiclass; of regression |error| over twice the
+    standard deviation of the truth, at most 1. "wrong_pair": 0 or 1, a wrong class (no regression).
     """
     a, b = candidate[0], baseline[0]
     _, ours, theirs = np.intersect1d(a.rows.key, b.rows.key, return_indices=True)
@@ -154,11 +161,18 @@ def pairs(
         return
     scale = 2 * float(np.std(a.y[ours])) or 1.0
     gap = _losses(*candidate, scale)[ours] - _losses(*baseline, scale)[theirs]
-    values, at, start, size, before = (gap + 1) / 2, a.rows.at[ours], 0, FIRST_PAIRS, -inf
+    yield from _doubling(subject, "brier_pair", (gap + 1) / 2, a.rows.at[ours])
+    if candidate[1].task != "regression":
+        gap = _misses(*candidate)[ours] - _misses(*baseline)[theirs]
+        yield from _doubling(subject, "wrong_pair", (gap + 1) / 2, a.rows.at[ours])
+
+
+def _doubling(subject: Ref, measure: str, values: Vector, at: Vector) -> Iterator[Moments]:
+    start, size, before = 0, FIRST_PAIRS, -inf
     while start < len(values):
         part = values[start : start + size]
         before = max(float(at[start]), nextafter(before, inf))
-        yield Moments(subject=subject, measure="brier_pair", at=before, n=len(part),
+        yield Moments(subject=subject, measure=measure, at=before, n=len(part),
                       total=float(part.sum()), squares=float((part * part).sum()))  # fmt: skip
         start, size = start + size, start + size
 
@@ -168,5 +182,10 @@ def _losses(data: Judged, spec: PackageSpec, scale: float) -> Vector:
     if spec.task == "binary":
         return np.asarray(np.clip((scores - data.y) ** 2, 0.0, 1.0))
     if spec.task == "multiclass":
-        return np.asarray(_guess(data.rows, spec) != data.y, dtype=np.float64)
+        return _misses(data, spec)
     return np.asarray(np.clip(np.abs(scores - data.y) / scale, 0.0, 1.0))
+
+
+def _misses(data: Judged, spec: PackageSpec) -> Vector:
+    """1 where the class was wrong."""
+    return np.asarray(_guess(data.rows, spec) != data.y, dtype=np.float64)

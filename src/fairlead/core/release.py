@@ -6,8 +6,8 @@ from math import erf, hypot, isfinite, nan, sqrt
 from msgspec import Struct
 from msgspec.structs import replace as changed
 
-from fairlead.core.check import Action, Outcome, Verdict, judge_all
-from fairlead.core.decision import Decision
+from fairlead.core.check import Action, Outcome, judge_all
+from fairlead.core.decision import Decision, Stay, decide
 from fairlead.core.evidence import Evidence, EvidenceSet
 from fairlead.core.ref import Ref
 from fairlead.core.traffic import Adaptive, Arm, Fixed, Route, Step, TrafficPlan
@@ -82,25 +82,13 @@ def advance(release: Release, evidence: EvidenceSet, now: float) -> Decision:
     A candidate leaves when it is to be rolled back, or held when patience has run out.
     """
     step, odds = release.here, release.plan.odds
-    verdicts: list[Verdict] = []
-    drop: list[Ref] = []
-    actions: set[Action] = set()
-    out_of_patience = now - release.entered_at >= step.patience
-    for candidate in release.candidates:
-        own = judge_all(step.checks, evidence, candidate, release.baseline, odds)
-        verdicts.extend(own)
-        asked = {a for v in own if v.outcome is Outcome.FAIL for a in v.check.on_fail}
-        asked |= {a for v in own if v.outcome is Outcome.UNKNOWN for a in v.check.on_unknown}
-        if Action.ROLLBACK in asked or (Action.HOLD in asked and out_of_patience):
-            drop.append(candidate)
-            asked -= {Action.ROLLBACK, Action.HOLD}
-        actions |= asked
-    if len(drop) == len(release.candidates):
-        actions.add(Action.ROLLBACK)
-    elif now - release.entered_at < step.hold:
-        actions.add(Action.HOLD)
-    return Decision(subject=release.candidates[0], actions=frozenset(actions),
-                    because=tuple(verdicts), drop=tuple(drop), odds=odds, at=now)  # fmt: skip
+    verdicts = tuple(
+        verdict
+        for candidate in release.candidates
+        for verdict in judge_all(step.checks, evidence, candidate, release.baseline, odds)
+    )
+    stay = Stay(waited=now - release.entered_at, hold=step.hold, patience=step.patience)
+    return decide(release.candidates[0], verdicts, now, odds=odds, stay=stay)
 
 
 def apply(release: Release, decision: Decision, evidence: EvidenceSet) -> Release:

@@ -6,7 +6,7 @@ value of ``exp(log_e)`` never exceeds 1, so by Ville's inequality the chance tha
 function of counters: replicas add their counters and every poll may read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import exp, inf, lgamma, log
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Window", "culprits", "log_e_above", "log_e_below", "log_e_discordant", "log_e_harm",
            "log_e_mean_above", "log_e_mean_below", "log_e_mismatch", "log_e_safe", "log_mean",
-           "ratio_interval"]  # fmt: skip
+           "mean_interval", "rate_interval", "ratio_interval"]  # fmt: skip
 
 Window = tuple[int, int, int, int]
 """Candidate events, candidate n, baseline events, baseline n, of one window of time."""
@@ -63,6 +63,7 @@ def log_e_harm(windows: Sequence[Window], ratio: float = 1.0) -> float:
     exponent is a positive number times (p_c / ratio - p_t), which is <= 0 under the null. The
     price is power for frequent events: about 1 / (1 - rate) times the fewest requests.
     Exposures must be independent: count one event per unit where units are sticky.
+    Events that are delayed: `core.cohort` makes windows of those still at risk.
     """
     return _log_e_share(windows, ratio, _UP, _UP_WEIGHT)
 
@@ -118,14 +119,68 @@ def ratio_interval(windows: Sequence[Window], alpha: float = 0.05) -> tuple[floa
 
 def _lower_ratio(odds: Vector, events: Vector, total: float, alpha: float) -> float:
     """The smallest ratio that is not rejected; 0 when all are."""
-    low, high = -20.0, 20.0
-    if _log_e_odds(odds, events, total, exp(low), _ANY, _ANY_WEIGHT) < log(1 / alpha):
-        return 0.0
-    while high - low > 1e-6:
+
+    def rejected(log_ratio: float) -> bool:
+        log_e = _log_e_odds(odds, events, total, exp(log_ratio), _ANY, _ANY_WEIGHT)
+        return log_e >= log(1 / alpha)
+
+    return exp(_edge(rejected, -20.0, 20.0)) if rejected(-20.0) else 0.0
+
+
+def _edge(rejected: Callable[[float], bool], low: float, high: float) -> float:
+    """Where values from `low` on, which is rejected, cease to be rejected, to a millionth."""
+    while high - low > 1e-6 * max(1.0, abs(low)):
         middle = (low + high) / 2
-        log_e = _log_e_odds(odds, events, total, exp(middle), _ANY, _ANY_WEIGHT)
-        low, high = (middle, high) if log_e >= log(1 / alpha) else (low, middle)
-    return exp(low)
+        low, high = (middle, high) if rejected(middle) else (low, middle)
+    return low
+
+
+def rate_interval(counts: Sequence[tuple[int, int]], alpha: float = 0.05) -> tuple[float, float]:
+    """Confidence sequence (low, high) of an event rate, from (events, n) per window.
+
+    Guarantee: the chance that it ever leaves out a rate that holds for every exposure is at most
+    `alpha`. It holds the bounds that neither `log_e_above` nor `log_e_below`, with alternatives
+    near and far, rejects at alpha / 2; both are monotone in the bound.
+    """
+    misses = [(n - k, n) for k, n in counts]
+    return _lower_rate(counts, alpha / 2), 1 - _lower_rate(misses, alpha / 2)
+
+
+def _lower_rate(counts: Sequence[tuple[int, int]], alpha: float) -> float:
+    def rejected(log_odds: float) -> bool:
+        p = 1 / (1 + exp(-log_odds))
+        return _log_e_rate(counts, p, _ANY, _ANY_WEIGHT) >= log(1 / alpha)
+
+    if not rejected(-25.0):
+        return 0.0
+    return 1 / (1 + exp(-_edge(rejected, -25.0, 25.0)))
+
+
+def mean_interval(
+    moments: Sequence[tuple[int, float, float]], alpha: float = 0.05
+) -> tuple[float, float]:
+    """Confidence sequence (low, high) of the mean of values in [0, 1], from (n, sum, sum of
+    squares) per window in the order of time.
+
+    Formula: `log_e_mean_above` with c = 1 and m from 1/2 on, so that E = sum_l weight(l)
+    exp(l sum(x - mu) - psi(l) sum((x - m)^2)) falls with mu; its mirror image gives the upper end.
+    Guarantee: the chance that it ever leaves out the mean is at most `alpha`, exactly.
+    """
+    n, s, q = np.array(moments, dtype=np.float64).reshape(-1, 3).T
+    m = (0.5 + np.cumsum(s) - s) / (1 + np.cumsum(n) - n)
+    spread = float((q - 2 * m * s + n * m * m).sum())
+    total, seen = float(s.sum()), float(n.sum())
+    low = _lower_mean(total, seen, spread, alpha / 2)
+    return low, 1 - _lower_mean(seen - total, seen, spread, alpha / 2)
+
+
+def _lower_mean(total: float, n: float, spread: float, alpha: float) -> float:
+    cost = _BETS_WEIGHT + (np.log1p(-_BETS) + _BETS) * spread
+
+    def rejected(mu: float) -> bool:
+        return _log_sum(cost + _BETS * (total - n * mu)) >= log(1 / alpha)
+
+    return _edge(rejected, 0.0, 1.0) if rejected(0.0) else 0.0
 
 
 def log_e_below(counts: Sequence[tuple[int, int]], bound: float) -> float:

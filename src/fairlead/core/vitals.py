@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from fairlead.core.artifact import PackageSpec
@@ -15,7 +16,7 @@ from fairlead.core.join import Truth
 from fairlead.core.ledger import FAILED, FALLBACK, Rows
 from fairlead.core.ref import Ref
 
-__all__ = ["Frame", "vitals"]
+__all__ = ["Frame", "older", "vitals"]
 
 
 class Frame(Struct, frozen=True, kw_only=True):
@@ -49,6 +50,11 @@ class Frame(Struct, frozen=True, kw_only=True):
                  (ceil(n * q) - 1, floor(n * q - reach) - 1, ceil(n * q + reach))]  # fmt: skip
         value, low, high = np.partition(values, sorted(set(ranks)))[ranks].tolist()
         return self.number(measure, value, n, low, high)
+
+
+def older(frame: Frame, age: float) -> Frame:
+    """The same span, `age` seconds earlier."""
+    return replace(frame, since=frame.since - age, until=frame.until - age)
 
 
 def vitals(

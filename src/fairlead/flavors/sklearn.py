@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import msgspec
 import numpy as np
@@ -86,7 +87,7 @@ class Skops:
             self._estimator = sio.load(folder / SKOPS_FILE, trusted=types)
         except FileNotFoundError as error:
             raise Missing(f"no file {error.filename}", hint="package the model again") from None
-        except (msgspec.DecodeError, *Refusals) as error:
+        except (BadZipFile, msgspec.DecodeError, *Refusals) as error:
             raise Corrupt(f"{SKOPS_FILE} cannot be opened: {error}",
                           hint="train and package the model again") from None  # fmt: skip
         self._task, self._classes = task, classes
@@ -120,7 +121,7 @@ def _refuse_unusable(estimator: Any, width: int, task: Task, classes: int) -> No
                  "or wrap it: CalibratedClassifierCV(your_model).fit(data.X, data.y)",
         )  # fmt: skip
     elif not _learned(estimator, task, classes):
-        seen = list(getattr(estimator, "classes_", []))[:5]
+        seen = np.asarray(getattr(estimator, "classes_", [])).tolist()[:5]
         raise Invalid(f"train() returned {kind} that learned the classes {seen}",
                       hint="fit on data.y, which holds class indexes 0, 1, ...")  # fmt: skip
     seen_width = getattr(estimator, "n_features_in_", width)

@@ -40,7 +40,7 @@ def fit_encoding(frame: "pl.DataFrame", schema: Schema, *, max_categories: int =
     """Choose how each column of `schema` but its target becomes numbers, from the training rows.
 
     category: the `max_categories` most frequent values, by frequency then value (`unseen` says
-    what becomes of others); text: the `tokens` words that most texts share (in 1 % to 95 % of
+    what becomes of a value that training never saw; where the vocabulary is cut it is "other"); text: the `tokens` words that most texts share (in 1 % to 95 % of
     them), or, when it is single words, as a category; numbers, booleans and datetimes need no
     fit. Numbers come first, then categories, datetimes and texts. Left out: columns without a
     value, and identifiers (more values than `max_categories`, none of them seen 5 times).
@@ -106,7 +106,10 @@ def _fit(series: "pl.Series", column: Column, most: int, tokens: int, unseen: st
             if chosen is not None:
                 return Words(column=column.name, tokens=chosen)
     vocabulary = _vocabulary(series, most)
-    return Codes(column=column.name, vocabulary=vocabulary, unseen=unseen) if vocabulary else None
+    if not vocabulary:
+        return None
+    cut = len(vocabulary) < _strings(series).n_unique() - (series.null_count() > 0)
+    return Codes(column=column.name, vocabulary=vocabulary, unseen="other" if cut else unseen)
 
 
 def _vocabulary(series: "pl.Series", most: int) -> tuple[str, ...]:

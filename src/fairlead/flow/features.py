@@ -203,7 +203,7 @@ def _answer(aggregate: Aggregate) -> pl.Expr:
 
 
 def _running(view: FeatureView, facts: pl.DataFrame) -> pl.DataFrame:
-    """Per key the running sums up to each moment: ``n`` values, ``c`` coarse and ``f`` fine steps."""
+    """Per key the running sums up to each moment: ``n`` values, ``c`` coarse, ``f`` fine steps."""
     import polars as pl
 
     scaled = facts.select(KEY, AT, *(_scaled(view, facts, c) for c in view.reads))

@@ -74,7 +74,7 @@ class Failure(Struct, frozen=True, kw_only=True):
 def workspace(jobs: Path) -> Iterator[Path]:
     """A private folder under `jobs`, removed afterwards whatever happens."""
     jobs.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder = Path(mkdtemp(prefix="job-", dir=jobs))
+    folder = Path(mkdtemp(prefix="job-", dir=jobs)).resolve()
     try:
         yield folder
     finally:

@@ -34,7 +34,7 @@ GROUPS = 50
 FEWEST = 20
 """Rows a group needs to be measured."""
 BANDS = 4
-CALLS, SLOW_CALLS, PATIENCE = 2_000, 100, 2.0
+CALLS, SLOW_CALLS, PATIENCE = 2_000, 100, 1.0
 """One-row calls that a latency is measured on (of them to warm up), within so many seconds."""
 
 SKILL = changed(METRICS["r2"], name="skill", tasks=("binary",))
@@ -180,12 +180,26 @@ def _grouped(series: "pl.Series") -> "pl.Series":
         raise Invalid(f"slices: {series.name!r} holds times",
                       hint="slice by a column of categories or numbers")  # fmt: skip
     if series.dtype.is_numeric() and series.n_unique() > 12:
-        values = series.cast(pl.Float64)
-        cuts = sorted({values.quantile(i / BANDS) or 0.0 for i in range(1, BANDS)})
-        return values.fill_nan(None).cut(cuts, left_closed=True).cast(pl.String)
+        return _bands(series)
     values = series.unique()
     names = [None if v is None else label(v) for v in values]
     return series.replace_strict(values, names, return_dtype=pl.String)
+
+
+def _bands(series: "pl.Series") -> "pl.Series":
+    """Quartile bands, named by what they hold: ``18 to 31``; null stays null."""
+    import polars as pl
+
+    values = series.cast(pl.Float64).fill_null(np.nan).to_numpy()
+    known = np.isfinite(values)
+    cuts = np.unique(np.quantile(values[known], [i / BANDS for i in range(1, BANDS)]))
+    places = np.where(known, np.searchsorted(cuts, values, side="right"), -1)
+    names: list[str | None] = []
+    found = np.unique(places).tolist()
+    for place in found:
+        inside = values[places == place]
+        names.append(None if place < 0 else f"{inside.min():g} to {inside.max():g}")
+    return pl.Series(series.name, places).replace_strict(found, names, return_dtype=pl.String)
 
 
 def _metrics(task: Task) -> list[Metric]:

@@ -10,14 +10,14 @@ from fairlead.core.artifact import PackageSpec
 from fairlead.core.evidence import EvidenceSet, Fact
 from fairlead.core.intake import Intake, drift
 from fairlead.core.join import Labels
-from fairlead.core.ledger import LIVE, Ledger
+from fairlead.core.ledger import FALLBACK, LIVE, Ledger, Rows
 from fairlead.core.profile import TableProfile
-from fairlead.core.quality import Judged, judged, numbers, pairs, reward, wrong
+from fairlead.core.quality import Judged, judged, maturity, numbers, pairs, reward, wrong
 from fairlead.core.ref import Ref
 from fairlead.core.release import Release
 from fairlead.core.traffic import DAY
-from fairlead.core.vitals import Frame, vitals
-from fairlead.errors import Missing
+from fairlead.core.vitals import Frame, older, vitals
+from fairlead.errors import Invalid, Missing
 from fairlead.ports import PredictionLog, Records
 
 __all__ = ["Observer"]
@@ -61,9 +61,9 @@ class Observer:
         self._cursor: Cursor = {}
         self._ledger = Ledger(limit)
         self._labels: dict[str, Labels] = {LABEL: Labels()}
-        self._intakes: dict[str, Intake] = {}
+        self._intakes: dict[str, Intake | None] = {}
         self._specs: dict[str, PackageSpec | None] = {}
-        self._release: tuple[str, Arms] | None = None
+        self._release: tuple[str, Arms, int] | None = None
         self._cached: Cached | None = None
 
     def pull(self, now: float) -> int:
@@ -81,7 +81,7 @@ class Observer:
                 self._labels.setdefault(name, Labels()).add(notes)
             found += len(tail.feedback)
             self._cursor, more = tail.cursor, tail.more
-        self._forget(now - self._keep)
+        self._forget(now - self._keep, now)
         return found
 
     def observe(self, release: Release, now: float) -> EvidenceSet:
@@ -97,26 +97,35 @@ class Observer:
 
     def watch(self, now: float, window: float, level: float = 0.95) -> EvidenceSet:
         """What is known of the package that serves now, from predictions of the last `window`
-        seconds: vitals (errors, latency, volume), drift of its inputs, quality with labels.
+        seconds: vitals (errors, latency, volume), drift of its inputs, and quality with labels.
 
-        Every number carries its interval at `level`. Empty when nothing serves.
+        Quality is that of a window further back, by as long as 19 of 20 labels take: among
+        younger predictions the truths that come early would be too many. Every number carries its
+        interval at `level`. Empty when nothing serves.
         """
         self.pull(now)
         here = self._records.service(self._service)
         if here is None or here.package is None:
             return EvidenceSet()
-        name = str(here.package)
-        rows = self._ledger.since(now - window)
-        chosen = (rows.package == self._ledger.index(name)) & ((rows.flags & LIVE) > 0)
-        rows = rows.where(chosen & (rows.at >= now - window) & (rows.at <= now))
-        frame = Frame(subject=here.package, since=now - window, until=now, level=level)
+        name, since = str(here.package), max(now - window, self._ledger.floor)
         truth, spec = self._labels[LABEL].truth(), self._spec(name)
-        facts: list[Fact] = list(vitals(rows, truth, frame, spec, self._slow))
+        rows = self._live(name, since - window)
+        frame = Frame(subject=here.package, since=since, until=now, level=level)
+        recent = rows.where((rows.at >= since) & (rows.at <= now))
+        facts: list[Fact] = list(vitals(recent, truth, frame, spec, self._slow))
         if spec is not None:
-            facts += numbers(judged(rows, truth, spec), frame, spec)
-        if name in self._intakes:
-            facts += drift(self._intakes[name].window(now - window, now), frame)
+            age = maturity(rows, truth)
+            ripe = self._live(name, since - age)
+            ripe = ripe.where((ripe.at >= since - age) & (ripe.at <= now - age))
+            facts += numbers(judged(ripe, truth, spec), older(frame, age), spec)
+        intake = self._intakes.get(name)
+        if intake is not None:
+            facts += drift(intake.window(since, now), frame)
         return EvidenceSet(facts)
+
+    def _live(self, package: str, since: float) -> Rows:
+        rows = self._ledger.since(since)
+        return rows.where((rows.package == self._ledger.index(package)) & ((rows.flags & LIVE) > 0))
 
     @property
     def conflicts(self) -> int:
@@ -130,21 +139,21 @@ class Observer:
             intake.add(answers, answers.live)
 
     def _intake(self, package: str) -> Intake | None:
-        if package not in self._intakes:
-            spec = self._spec(package)
-            profile = self._reference(Ref.parse(package)) if spec else None
-            if spec is None or profile is None:
-                return None
+        """Where the columns of this package are counted; None without a training profile."""
+        spec = self._spec(package)
+        if package not in self._intakes and spec is not None:
+            profile = self._reference(Ref.parse(package))
             steady = [c.name for c in spec.contract.columns if c.dtype not in ("datetime", "text")]
             names = {*steady, *(o for view in spec.views for o in view.outputs)}
-            self._intakes[package] = Intake(profile, names, self._grain)
-        return self._intakes[package]
+            made = None if profile is None else Intake(profile, names, self._grain)
+            self._intakes[package] = made
+        return self._intakes.get(package)
 
     def _spec(self, package: str) -> PackageSpec | None:
         if self._specs.get(package) is None:
             try:
                 spec = self._records.artifact(Ref.parse(package)).spec
-            except Missing:
+            except (Missing, Invalid):
                 return None
             self._specs[package] = spec if isinstance(spec, PackageSpec) else None
         return self._specs[package]
@@ -155,9 +164,10 @@ class Observer:
 
     def _arms(self, release: Release) -> Arms:
         if self._release is None or self._release[0] != release.id:
-            self._release = (release.id, Arms(release, self._slow, self._ledger.first))
-        arms = self._release[1]
-        arms.update(self._ledger, self._first_epoch(release))
+            arms = Arms(release, self._slow, self._ledger.first)
+            self._release = release.id, arms, self._first_epoch(release)
+        _, arms, epoch = self._release
+        arms.update(self._ledger, epoch)
         return arms
 
     def _first_epoch(self, release: Release) -> int:
@@ -184,7 +194,7 @@ class Observer:
             spec = None if ref is None else self._spec(str(ref))
             if ref is None or spec is None:
                 continue
-            own = rows.package == self._ledger.index(str(ref))
+            own = (rows.package == self._ledger.index(str(ref))) & ((rows.flags & FALLBACK) == 0)
             mine = rows.where(own & (rows.at >= release.started_at))
             frame = Frame(subject=ref, since=release.started_at, until=now)
             data[ref] = judged(mine, truth, spec), spec
@@ -197,12 +207,12 @@ class Observer:
             if baseline is not None and ref in data:
                 yield from pairs(data[ref], baseline, ref)
 
-    def _forget(self, before: float) -> None:
+    def _forget(self, before: float, now: float) -> None:
         self._ledger.forget(before)
         for labels in self._labels.values():
             labels.forget(before)
-        for intake in self._intakes.values():
-            intake.forget(before)
+        for intake in filter(None, self._intakes.values()):
+            intake.forget(before, now)
 
 
 def _stale(cached: Cached, state: tuple[int, int]) -> bool:

@@ -68,7 +68,7 @@ def package(
     on_progress("proving it in a clean process")
     try:
         with workspace(jobs) as work:
-            proven = submit("prove", None, work, compute, Proven, [str(draft)])
+            proven = submit("prove", None, work, compute, Proven, [str(draft.resolve())])
         if not proven.proof.exact:
             raise Corrupt(f"the package does not answer as the trained model did: {proven.proof}",
                           hint="train again; if it stays so, report the model's class")  # fmt: skip

@@ -154,6 +154,7 @@ class Patrol:
     def turn(self, now: float) -> list[Event]:
         """Look at what is due and respond; what was written down. One reading of the log serves
         all monitors of the same window."""
+        self._observer.pull(now)
         here = self._records.service(self._service)
         if here is None or here.package is None:
             return []

@@ -70,10 +70,9 @@ class History(Struct):
 class Retrainer:
     """Retrains one service on request. Every step is an event, and the events are its memory.
 
-    Anyone may `request`; only the controller takes a `turn`.
-    A request waits for the cooldown and for a release under way. A candidate that the gate refuses,
-    that fails, or whose release is rolled back is a loss; after GIVE_UP losses in a row it stops
-    and says so, until `resume`.
+    Anyone may `request`; one process at a time takes a `turn`. A request waits for the cooldown
+    and for a release under way. A candidate that the gate refuses, that fails, or whose release is
+    rolled back is a loss; after GIVE_UP losses in a row it stops and says so, until `resume`.
     """
 
     def __init__(
@@ -114,10 +113,14 @@ class Retrainer:
         return f"cooldown for another {rest:,.0f} s" if rest > 0 else ""
 
     def pending(self, now: float) -> bool:
-        """Whether a `turn` would do anything: begin a retraining, or settle how one ended."""
+        """Whether a `turn` would do anything: begin a retraining, or settle how one ended.
+
+        Ask only while no turn is running: a retraining under way is then one that was killed.
+        """
         history = self._read()
         ended = bool(history.release) and self._records.release(history.release).phase.final
-        return ended or (bool(history.wanted) and not self.waits(now))
+        wanted = bool(history.wanted) and not self.waits(now)
+        return (history.running and not self._busy) or ended or wanted
 
     def turn(self, now: float) -> list[Event]:
         """Settle the last retraining, then begin the wanted one if it may; what was written down.

@@ -172,8 +172,9 @@ def _code(root: Path, name: str) -> Path:
 
 
 def _columns(schema: Schema, data: DataSection) -> tuple[str, ...]:
-    """What a model may learn from: neither the truth nor what is known only with it."""
-    hidden = {schema.target, data.known_at, *data.ignore}
+    """What a model may learn from: neither the truth nor what is known only with it, nor the
+    row's own moment and name, which never come again. Views still reach rows by both."""
+    hidden = {schema.target, schema.time, schema.entity, data.known_at, *data.ignore}
     return tuple(n for n in schema.names if n not in hidden)
 
 

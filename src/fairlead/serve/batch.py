@@ -25,8 +25,8 @@ ROWS = 256
 AHEAD = 2
 """Batches a replica may have before it: one it works on, one that waits. More wait here, where a
 row whose deadline passed is dropped instead of computed."""
-KNOCK = 0.02
-"""Seconds between two attempts to reach a replica that is not there."""
+KNOCK, LONGEST_KNOCK = 0.01, 0.1
+"""Seconds between two attempts to reach a replica that is not there; they grow."""
 DEATHS = 2
 """A row alone in its batch when a replica dies, so many times, is taken for the killer."""
 LOADING = 60.0
@@ -191,13 +191,16 @@ class Lane:
         return asks
 
     async def _keep(self, path: Path, reason: Path) -> None:
+        pause = KNOCK
         while True:
             try:
                 _, link = await self.loop.create_unix_connection(lambda: Link(self), path.name)
+                pause = KNOCK
                 await link.over
             except OSError:
                 self._look(reason)
-                await asyncio.sleep(KNOCK)
+                await asyncio.sleep(pause)
+                pause = min(LONGEST_KNOCK, pause * 1.3)
 
     def _look(self, reason: Path) -> None:
         """Not there: still loading, or is there word why it cannot be loaded?"""

@@ -295,6 +295,7 @@ class Dispatch:
             return
         self.statics.n += len(bare)
         call.exchange.ok(call.render(call))
+        call.asks = ()  # A row names its request: without this the two would wait for the collector.
 
     # -- the forms of an answer
 

@@ -37,6 +37,8 @@ FLUSH = 0.02
 SETTLE = 0.05
 """Seconds without a request before a draining gateway believes that none is on its way."""
 DRAIN = 10.0
+FAREWELL = 0.25
+"""Seconds in which an idle connection may still send the request that it is just sending."""
 
 
 class Doors(Struct, frozen=True, kw_only=True):
@@ -79,7 +81,8 @@ class _Gateway:
         self.switch = Switch(self.doors.router, self.state / "packages", Path(), self.dispatch)
         service = Service(self.dispatch, self.switch, self.ledger, self.metrics)
         callers = Callers(self.config.host, _token(self.config))
-        self.site = Site(service.table(), callers, self.config.limits, self.ids.next)
+        refused = self.metrics.counter("fairlead_refused_total", "Requests answered by an error.")
+        self.site = Site(service.table(), callers, self.config.limits, self.ids.next, refused)
         self._gauges()
         stop = asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, stop.set)
@@ -136,6 +139,9 @@ class _Gateway:
             await asyncio.sleep(0.005)
             busy = self.site.unanswered() or self.dispatch.gate.inside or self.site.arriving()
             quiet = 0.0 if busy else quiet + 0.005
+        end = perf_counter() + FAREWELL
+        while perf_counter() < end and self.site.connections:
+            await asyncio.sleep(0.005)
         for connection in list(self.site.connections):
             connection.close()
         await asyncio.sleep(0.01)
@@ -146,7 +152,6 @@ class _Gateway:
         gauge("fairlead_inside", "Rows between request and answer.",
               lambda: self.dispatch.gate.inside)  # fmt: skip
         gauge("fairlead_ready", "1 when a package would answer.", lambda: self.switch.ready)
-        gauge("fairlead_refused", "Error answers so far.", lambda: self.site.refused)
         gauge("fairlead_journal_lost", "Journal rows dropped so far.", lambda: self.sink.lost)
         gauge("fairlead_journal_waiting_bytes", "Not yet written.", lambda: self.sink.waiting)
         gauge("fairlead_resident_bytes", "Memory of this process.", _resident)

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from fairlead.errors import Missing
 from fairlead.serve.endpoint import Callers, Endpoint, Table
+from fairlead.serve.metrics import Counter
 from fairlead.serve.refusal import REASONS, Refusal
 
 __all__ = ["Connection", "Exchange", "Head", "Limits", "Site"]
@@ -54,14 +55,15 @@ class Site:
     """What all connections of a gateway share: the doors, the limits, the census, the beat."""
 
     def __init__(
-        self, table: Table["Exchange"], callers: Callers, limits: Limits, new_id: Callable[[], str]
-    ) -> None:
+        self, table: Table["Exchange"], callers: Callers, limits: Limits,
+        new_id: Callable[[], str], refused: Counter,
+    ) -> None:  # fmt: skip
         self.table, self.callers, self.limits, self.new_id = table, callers, limits, new_id
+        self.refused = refused
         self.parser, self.parser_errors = _llhttp()
         self.connections: set[Connection] = set()
         self.heads: dict[bytes, Head] = {}
         self.draining = False
-        self.refused = 0
         self.beat = 1
         self._unread = max(1, round(limits.write_seconds / BEAT))
         self._patience = {
@@ -151,7 +153,7 @@ class Exchange:
 
     def refuse(self, refusal: Refusal) -> None:
         """An error body with an id."""
-        self._connection.site.refused += 1
+        self._connection.site.refused.n += 1
         self.id = self.id or self._connection.site.new_id()
         self.answer(refusal.status, refusal.body(self.id), headers=refusal.head())
 
@@ -326,7 +328,7 @@ class Connection(asyncio.Protocol):
             return Refusal(status=400, code="host", message=f"{hosts} Host headers",
                            hint="send exactly one")  # fmt: skip
         if b"upgrade" in fields and b"upgrade" in fields.get(b"connection", b"").lower():
-            return Refusal(status=400, code="upgrade", message="only HTTP/1.1 is spoken here",
+            return Refusal(status=400, code="upgrade", message="there is no other protocol to upgrade to",
                            hint="tell the client not to upgrade (Java: HttpClient.Version.HTTP_1_1)")  # fmt: skip
         method = self._parser.get_method().decode("latin-1")
         path = self._url.partition(b"?")[0].decode("latin-1")

@@ -45,17 +45,19 @@ class Metrics:
         self._histograms: dict[tuple[str, str], Histogram] = {}
         self._gauges: dict[tuple[str, str], Callable[[], float]] = {}
 
-    def counter(self, name: str, text: str, **labels: str) -> Counter:
+    def counter(self, name: str, text: str, /, **labels: str) -> Counter:
         """`name` ends in _total; `text` is its help line."""
         self._kinds.setdefault(name, ("counter", text))
         return self._counters.setdefault((name, _labels(labels)), Counter())
 
-    def histogram(self, name: str, text: str, **labels: str) -> Histogram:
+    def histogram(self, name: str, text: str, /, **labels: str) -> Histogram:
         """Of seconds."""
         self._kinds.setdefault(name, ("histogram", text))
         return self._histograms.setdefault((name, _labels(labels)), Histogram())
 
-    def gauge(self, name: str, text: str, read: Callable[[], float], **labels: str) -> None:
+    def gauge(
+        self, name: str, text: str, read: Callable[[], float], /, **labels: str
+    ) -> None:
         """`read` is called at every scrape."""
         self._kinds.setdefault(name, ("gauge", text))
         self._gauges[name, _labels(labels)] = read

@@ -25,6 +25,7 @@ __all__ = ["Supervisor", "alone", "listen"]
 
 TURN = 0.05
 """Seconds between two looks when nothing happens."""
+STOP, RENEW = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP), signal.SIGUSR1
 YOUNG = 2.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
 GRACE = 20.0
@@ -72,6 +73,10 @@ class Child:
         self._failures = 0
 
     @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    @property
     def pid(self) -> int | None:
         return self.process.pid if self.process is not None else None
 
@@ -85,7 +90,7 @@ class Child:
             self._born, self.process = now, self._start()
 
     def tell(self, number: signal.Signals) -> None:
-        if self.process is not None and self.process.poll() is None:
+        if self.process is not None and self.running:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(number)
 
@@ -98,6 +103,7 @@ class Child:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self._bury(time.monotonic())
 
     def _bury(self, now: float) -> None:
         if self.process is not None and self.process.stdin is not None:
@@ -109,7 +115,10 @@ class Child:
 
 
 class Supervisor:
-    """`launch(argv)` starts a child process with the listening socket; `stop` ends a fleet."""
+    """`gateway` and `controller` start such a process; `fleet` starts the replicas of the route.
+
+    It reads the route and nothing else: neither database nor controller need be alive.
+    """
 
     def __init__(
         self, config: GatewayConfig, run: Path, listener: socket.socket, router: Router,
@@ -127,8 +136,8 @@ class Supervisor:
         self._seen: Route | None = None
 
     def run(self) -> int:
-        """Until SIGTERM or SIGINT; SIGHUP replaces the gateways one after the other without a
-        lost request. Returns 0."""
+        """Until SIGTERM, SIGINT or SIGHUP; SIGUSR1 replaces the gateways by new ones without a lost
+        request. Returns 0."""
         wake = self._listen_to_signals()
         while not self._told:
             self._turn(time.monotonic())
@@ -143,13 +152,13 @@ class Supervisor:
         for end in (wake, waker):
             os.set_blocking(end, False)
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+        for number in (*STOP, RENEW, signal.SIGCHLD):
             signal.signal(number, self._noted)
         return wake
 
     def _noted(self, number: int, _: object) -> None:
-        self._told = self._told or number in (signal.SIGTERM, signal.SIGINT)
-        self._renew = self._renew or number == signal.SIGHUP
+        self._told = self._told or number in STOP
+        self._renew = self._renew or number == RENEW
 
     def _turn(self, now: float) -> None:
         self.fleet.reconcile(self._want())
@@ -186,7 +195,7 @@ class Supervisor:
             return
         for child in self.leaving:
             child.tell(signal.SIGTERM)
-        self.leaving = [c for c in self.leaving if c.process is not None and c.process.poll() is None]
+        self.leaving = [c for c in self.leaving if c.running]
         host, port = self.listener.getsockname()[:2]
         news = {
             "host": host, "port": port, "service": self.config.service, "pid": os.getpid(),

@@ -17,6 +17,8 @@ from fairlead.serve.replica import FAILED, socket_name
 
 __all__ = ["Switch", "packages_of"]
 
+RETRY = 1.0
+"""Seconds between two attempts to read a package."""
 LINGER = 1.0
 """Seconds a lane that is no longer named stays, for what is still on its way."""
 
@@ -37,6 +39,7 @@ class Switch:
         self._contracts: Contracts = {}
         self._applied: tuple[Route | None, tuple[bool, ...]] = (None, ())
         self._leaving: dict[Ref, float] = {}
+        self._tried = 0.0
 
     def watch(self) -> None:
         """Look at the published route; called many times a second."""
@@ -46,6 +49,7 @@ class Switch:
             self.trouble = str(error)
         else:
             self._heard(route)
+        self._mend()
         self.apply()
         self._retire()
 
@@ -106,6 +110,14 @@ class Switch:
         config, loop = self.dispatch.config, asyncio.get_running_loop()
         lane = self.lanes[ref] = Lane(reader, self.dispatch, loop, config.shadow_queue)
         lane.dial([self.run / socket_name(ref.digest, i) for i in range(config.replicas)], FAILED)
+
+    def _mend(self) -> None:
+        """Try again, now and then, to read a package that could not be read."""
+        if self.target is None or not self.broken or perf_counter() - self._tried < RETRY:
+            return
+        self._tried = perf_counter()
+        for ref in self.broken.keys() & set(packages_of(self.target)):
+            self._open(ref, self.target.sticky_by)
 
     def _reader(self, ref: Ref, old: Reader, sticky: str) -> Reader:
         """The reader of a package under another sticky column."""

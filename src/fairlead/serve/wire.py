@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from math import prod
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ import numpy as np
 from msgspec import Raw, Struct
 
 from fairlead.core.contract import Malformed
+from fairlead.core.encoding import FLOAT32_MAX
 from fairlead.core.schema import Dtype
 from fairlead.errors import FairleadError, Invalid
 from fairlead.serve.reader import Reader
@@ -81,8 +83,8 @@ def split_inference(request: Inference, reader: Reader) -> tuple[list[bytes], li
 
     Raises Invalid with a pointer to the tensor.
     """
-    if not request.inputs:
-        raise Invalid("there are no inputs", hint="send one tensor per column", pointer="/inputs")
+    if not request.inputs or request.inputs[0].shape[:1] in ([], [0]):
+        raise Invalid("there are no rows", hint="send one tensor per column", pointer="/inputs")
     first = request.inputs[0]
     if len(request.inputs) == 1 and first.name == MATRIX and MATRIX not in reader.contract.names:
         return _matrix(first, reader.encoder.width)
@@ -98,7 +100,8 @@ def _matrix(tensor: Tensor, width: int) -> tuple[list[bytes], list[bytes]]:
                       hint="encode rows as the package does, or send one tensor per column",
                       pointer="/inputs/0/shape")  # fmt: skip
     try:
-        matrix = np.array(flat, dtype="<f4").reshape(-1, width)
+        wide = np.clip(np.array(flat, dtype=np.float64), -FLOAT32_MAX, FLOAT32_MAX)
+        matrix = wide.astype("<f4").reshape(-1, width)
     except (TypeError, ValueError) as error:
         raise Invalid("X holds something that is not a number", hint="send numbers only",
                       pointer="/inputs/0/data") from error  # fmt: skip
@@ -138,7 +141,7 @@ def _flat(tensor: Tensor, pointer: str) -> list[Any]:
         if not all(isinstance(d, list) for d in data):
             break
         data = list(chain.from_iterable(data))
-    wanted = int(np.prod(tensor.shape, dtype=np.int64)) if tensor.shape else 0
+    wanted = prod(tensor.shape) if tensor.shape else 0
     if len(data) != wanted or min(tensor.shape, default=0) < 0:
         raise Invalid(f"tensor {tensor.name!r} holds {len(data)} values, its shape says {wanted}",
                       hint="data and shape must agree", pointer=f"{pointer}/data")  # fmt: skip

@@ -39,13 +39,14 @@ class LocalFleet:
         """Move towards `wanted` replicas of each package; returns how many processes run now."""
         now = time.monotonic()
         places = {(ref, i) for ref, count in wanted.items() for i in range(count)}
-        for place in places - self._slots.keys():
+        for place in sorted(places - self._slots.keys()):
             ref, i = place
             argv = self._command(self._packages / ref.digest, self._socket(ref.digest, i))
             self._slots[place] = _Slot(argv, self._run, self._env)
         for place, slot in list(self._slots.items()):
             slot.tend(now, place in places)
             if slot.gone:
+                slot.bury(now)
                 del self._slots[place]
         running: dict[Ref, int] = {}
         for (ref, _), slot in self._slots.items():
@@ -66,13 +67,7 @@ class LocalFleet:
             slot.tell(signal.SIGTERM)
         end = time.monotonic() + GRACE
         for slot in self._slots.values():
-            if slot.process is None:
-                continue
-            try:
-                slot.process.wait(max(0.0, end - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                slot.tell(signal.SIGKILL)
-                slot.process.wait()
+            slot.wait(end)
         self._slots.clear()
 
 
@@ -114,18 +109,29 @@ class _Slot:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(number)
 
-    def _start(self, now: float) -> None:
+    def wait(self, end: float) -> None:
+        """Until it is gone; from `end` (monotonic seconds) on by force."""
         if self.process is not None:
-            self._bury(now)
+            try:
+                self.process.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                self.tell(signal.SIGKILL)
+                self.process.wait()
+            self.bury(time.monotonic())
+
+    def _start(self, now: float) -> None:
+        self.bury(now)
         if now < self._next:
             return
         self._born, self._told = now, None
         self.process = subprocess.Popen(self._argv, stdin=subprocess.PIPE, cwd=self._run,
                                         env=self._env, start_new_session=True)  # fmt: skip
 
-    def _bury(self, now: float) -> None:
+    def bury(self, now: float) -> None:
         """Take note of how it died: the quicker, the longer the pause before the next."""
-        if self.process is not None and self.process.stdin is not None:
+        if self.process is None:
+            return
+        if self.process.stdin is not None:
             self.process.stdin.close()
         self.process = None
         self._failures = self._failures + 1 if now - self._born < YOUNG else 0

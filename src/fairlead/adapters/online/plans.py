@@ -176,7 +176,7 @@ class Windowed:
     ) -> Iterator[tuple[Any, ...]]:
         """The rows of `entity` from its earliest new fact on, with running sums put right."""
         first = min(news)
-        row = db.execute(self._before, (entity, first)).fetchone()
+        row = db.execute(self._before, (entity, first - 1)).fetchone()
         running = list(row) if row else [0] * self._width
         seen = running
         for at, *sums in db.execute(self._after, (entity, first)).fetchall():
@@ -186,8 +186,10 @@ class Windowed:
         for at in sorted(news):
             running = [a + b for a, b in zip(running, news[at], strict=True)]
             if max(map(abs, running)) >= LIMIT:
-                raise Invalid(f"view {self.view.name}: the sums of entity {entity!r} grow too large",
-                              hint="running sums are exact below 7e13: rescale the column")  # fmt: skip
+                raise Invalid(
+                    f"view {self.view.name}: the sums of entity {entity!r} grow too large",
+                    hint="running sums are exact below 7e13: rescale the column",
+                )
             yield entity, at, *running
 
 

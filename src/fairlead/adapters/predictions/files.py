@@ -289,7 +289,7 @@ def _answers(frame: "pl.DataFrame") -> Iterator[Answers]:
             epoch=part["epoch"].to_numpy(), live=part["live"].to_numpy(),
             propensity=part["propensity"].to_numpy(), errors=part["error"].to_list(),
             fallback=part["fallback"].to_numpy(), latency=part["latency"].to_numpy(),
-            scores=_scores(part), column=_column_of(part),
+            scores=_scores(part), values=_values_of(part),
         )  # fmt: skip
 
 
@@ -300,14 +300,18 @@ def _scores(part: "pl.DataFrame") -> np.ndarray[Any, np.dtype[np.float64]]:
     return matrix(part["scores"].to_list())
 
 
-def _column_of(part: "pl.DataFrame") -> Callable[[str], list[Any]]:
-    def column(name: str) -> list[Any]:
-        for full in (f"in.{name}", f"feature.{name}"):
-            if full in part.columns:
-                return part[full].to_list()
-        return [None] * len(part)
+def _values_of(
+    part: "pl.DataFrame",
+) -> Callable[[Sequence[str], Sequence[int]], list[list[Any]]]:
+    def values(names: Sequence[str], places: Sequence[int]) -> list[list[Any]]:
+        found = []
+        for name in names:
+            full = f"in.{name}" if f"in.{name}" in part.columns else f"feature.{name}"
+            known = full in part.columns
+            found.append(part[full].gather(list(places)).to_list() if known else [None] * len(places))
+        return found
 
-    return column
+    return values
 
 
 def _steadily(look: Callable[[], T]) -> T:

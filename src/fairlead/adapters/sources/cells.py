@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from fairlead.adapters.sources.dialect import Finding
@@ -14,7 +15,7 @@ from fairlead.adapters.sources.moments import (
     spaced,
     where,
 )  # fmt: skip
-from fairlead.core.schema import Dtype, string_dtype
+from fairlead.core.schema import Column, string_dtype
 
 if TYPE_CHECKING:
     import polars as pl
@@ -67,28 +68,21 @@ def typed(series: "pl.Series", *, comma: bool, target: bool = False, moment: boo
     return result, findings
 
 
-def typed_as(series: "pl.Series", dtype: Dtype, *, comma: bool) -> Reading:
+def typed_as(series: "pl.Series", column: Column, *, comma: bool) -> Reading:
     """A column of strings read as a contract wants it; still strings where that cannot be done.
 
     Dates that can be read two ways stay strings: a guess could contradict the earlier rows.
     """
-    import polars as pl
-
     values, findings = _nulls(series)
-    if values.null_count() == len(values):
+    if column.dtype in ("category", "text") or values.null_count() == len(values):
         return values, findings
-    match dtype:
-        case "category" | "text":
-            return values, findings
-        case "bool":
-            result, more = _best(values, _booleans(values))
-        case "datetime":
-            result, more = _best(values, dates(values, hinted=True, guess=False))
-            if result.dtype == pl.String:
-                numbers, more = _best(values, _numbers(values, comma))
-                result, _ = as_moment(numbers)
-        case _:
-            result, more = _best(values, _numbers(values, comma))
+    readings = _numbers(values, comma)
+    if column.dtype == "bool":
+        readings = chain(_booleans(values, alone=True), readings)
+    elif column.dtype == "datetime":
+        instants = dates(values, hinted=True, guess=False, low=column.low)
+        readings = chain(instants, ((as_moment(r)[0], f) for r, f in readings))
+    result, more = _best(values, readings)
     return result, findings + more
 
 
@@ -178,13 +172,15 @@ def _best(values: "pl.Series", readings: Iterator[Reading]) -> Reading:
     return values, [_found(values, seen, f"read as strings; to have {kind}, correct or empty them")]
 
 
-def _booleans(values: "pl.Series", only_true_false: bool = False) -> Iterator[Reading]:
+def _booleans(values: "pl.Series", only_true_false: bool = False, alone: bool = False,
+              ) -> Iterator[Reading]:  # fmt: skip
+    """`alone`: one of a pair is enough, even a lone T."""
     sample = {word.lower() for word in values.drop_nulls().head(SAMPLE)}
     pair = next((p for p in BOOLEANS if sample <= set(p)), None)
     if pair is None or (only_true_false and pair[0] != "true"):
         return
     lower = values.str.to_lowercase()
-    if pair[0] not in ("true", "yes") and lower.drop_nulls().n_unique() < 2:
+    if not alone and pair[0] not in ("true", "yes") and lower.drop_nulls().n_unique() < 2:
         return
     seen = f"cells {pair[0]}/{pair[1]}"
     findings = [] if pair[0] == "true" else [_found(values, seen, f"read as boolean, {pair[0]} is true")]

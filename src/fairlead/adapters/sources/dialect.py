@@ -235,8 +235,8 @@ def _width(rows: Sequence[Sequence[str]]) -> int:
 
 def _preamble(rows: Sequence[tuple[int, list[str]]]) -> Finding:
     text = " ".join(" ".join(r) for _, r in rows).strip()[:60]
-    return Finding(column="", seen=f"{len(rows)} lines before the header ({text!r})",
-                   done="they were skipped")  # fmt: skip
+    return Finding(column="", seen=f"{text!r} stands before the header",
+                   done="skipped")  # fmt: skip
 
 
 def _headless(first: Sequence[str], body: Sequence[Sequence[str]]) -> bool:

@@ -35,12 +35,14 @@ class Shape(Struct, frozen=True):
     hinted: bool = False
 
 
-def dates(values: "pl.Series", *, hinted: bool, guess: bool) -> Iterator[Reading]:
+def dates(values: "pl.Series", *, hinted: bool, guess: bool, low: float | None = None,
+          ) -> Iterator[Reading]:  # fmt: skip
     """Strings as UTC instants in each format that most of a sample has.
 
     Text without an offset is UTC. `hinted`: the column should hold dates, so 20130501 is one.
-    Where day and month can be swapped and no cell tells, the order of the rows does; else, with
-    `guess`, month first for slashes and day first for dots and dashes; without it, nothing.
+    Where day and month can be swapped and no cell tells, it is read so that it begins at `low`
+    (the earliest instant known), or that the rows are in order; else, with `guess`, month first
+    for slashes and day first for dots and dashes; without it, not at all.
     """
     sample = spaced(values)
     clean = None
@@ -50,7 +52,7 @@ def dates(values: "pl.Series", *, hinted: bool, guess: bool) -> Iterator[Reading
         if share(sample.str.contains(shape.looks)) < MOSTLY:
             continue
         clean = _clean(values) if clean is None else clean
-        yield from _read(clean, shape, guess)
+        yield from _read(clean, shape, guess, low)
 
 
 def as_moment(series: "pl.Series") -> Reading:
@@ -118,23 +120,24 @@ def _clean(values: "pl.Series") -> "pl.Series":
             .str.replace(r"[zZ]$", "+0000").str.replace(r"(:\S*[+-]\d\d)$", "${1}00"))  # fmt: skip
 
 
-def _read(values: "pl.Series", shape: Shape, guess: bool) -> Iterator[Reading]:
+def _read(values: "pl.Series", shape: Shape, guess: bool, low: float | None) -> Iterator[Reading]:
     read = [_parse(values, way) for way in shape.ways]
-    best = min(read, key=lambda r: r.null_count())
-    rivals = [r for r in read if r.null_count() == best.null_count()]
-    findings = []
-    if len(rivals) > 1 and not rivals[0].equals(rivals[1]):
-        ordered = [r for r in rivals if r.drop_nulls().is_sorted()]
-        if len(ordered) != 1 and not guess:
-            return
-        best = ordered[0] if len(ordered) == 1 else rivals[0]
-        why = "so that the rows are in order" if len(ordered) == 1 else "by its separator"
-        way = shape.ways[next(i for i, r in enumerate(read) if r is best)][0]
-        first = "month" if way.startswith("%m") else "day"
-        cell = values.drop_nulls().item(0)
-        findings = [_found(values, f"dates like {cell!r} can start with day or month",
-                           f"read as {first} first, {why}; write 2013-05-31 to be sure")]  # fmt: skip
-    yield best, findings
+    fewest = min(r.null_count() for r in read)
+    rivals = [(r, way) for r, way in zip(read, shape.ways, strict=True) if r.null_count() == fewest]
+    if len(rivals) == 1 or rivals[0][0].equals(rivals[1][0]):
+        yield rivals[0][0], []
+        return
+    begins = [r for r in rivals if low is not None and r[0].dt.timestamp("us").min() == round(low * 1e6)]
+    ordered = [r for r in rivals if r[0].drop_nulls().is_sorted()]
+    if len(begins) != 1 and len(ordered) != 1 and not guess:
+        return
+    reasons = ((begins, "as in earlier rows"), (ordered, "so that the rows are in order"),
+               (rivals, "by its separator"))  # fmt: skip
+    (result, way), why = next((r[0], why) for r, why in reasons if len(r) == 1 or r is rivals)
+    cell = values.drop_nulls().item(0)
+    yield result, [_found(values, f"dates like {cell!r} can start with day or month",
+                          f"read as {'month' if way[0].startswith('%m') else 'day'} first, {why}; "
+                          "write 2013-05-31 to be sure")]  # fmt: skip
 
 
 def _parse(values: "pl.Series", dates: Sequence[str]) -> "pl.Series":

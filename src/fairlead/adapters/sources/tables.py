@@ -72,7 +72,7 @@ def _typed(series: "pl.Series", comma: bool, target: str, moments: Collection[st
     if series.dtype != pl.String:
         return as_moment(series) if moment else (series, [])
     if series.name in known:
-        return typed_as(series, known[series.name].dtype, comma=comma)
+        return typed_as(series, known[series.name], comma=comma)
     result, findings = typed(series, comma=comma, target=series.name == target, moment=moment)
     return result, findings + ([] if contract else remarks(result))
 

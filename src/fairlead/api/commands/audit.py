@@ -26,7 +26,7 @@ def log(given: Path | None, last: int, subject: str, *, as_json: bool) -> None:
     """The newest events, oldest first."""
     with opened(given) as project:
         events = list(project.records.events(subject=subject))[-last:]
-    table = grid("", "at", "who", "what", "subject", "", right=("",))
+    table = grid("event", "at", "who", "what", "subject", "why", right=("event",), fold=("why",))
     for event in events:
         said = event.body.get("reason") or event.body.get("text") or ""
         table.add_row(Text(str(event.seq), "dim"), stamp(event.at), event.actor, event.verb,

@@ -20,12 +20,12 @@ from fairlead.project import Project
 __all__ = ["abort", "look", "pause", "resume", "rollback", "start", "status", "watch"]
 
 
-def start(given: Path | None, package: str, plan: str, *, as_json: bool) -> None:
+def start(given: Path | None, package: str, plan: str, force: str, *, as_json: bool) -> None:
     """Start a release of the newest package, or of the one named."""
     with opened(given) as project:
         chosen = newest(project, "package", package)
         with progress("starting the release", quiet=as_json):
-            made = project.start_release(chosen.ref, project.plan(plan) if plan else None)
+            made = project.start_release(chosen.ref, project.plan(plan) if plan else None, force=force)
         now = project.clock.now()
     emit(made, headline(made, now), as_json=as_json)
     if not as_json:

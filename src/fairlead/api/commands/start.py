@@ -59,11 +59,11 @@ def schema() -> None:
     sys.stdout.write(dump(json_schema()) + "\n")
 
 
-def run(given: Path | None, plan: str, *, as_json: bool) -> int:
+def run(given: Path | None, plan: str, *, accept_breaking: bool, as_json: bool) -> int:
     """Snapshot, train, gate, package and release; 1 when the gate refuses."""
     steps = Steps(quiet=as_json)
     with opened(given) as project:
-        version, _ = steps.do("snapshot", lambda say: project.snapshot(),
+        version, _ = steps.do("snapshot", lambda say: project.snapshot(accept_breaking=accept_breaking),
                               lambda made: (True, rows_line(made[0])))  # fmt: skip
         model = steps.do("train", lambda say: project.train(dataset=version.ref, on_progress=say),
                          lambda m: (True, model_line(m, project.records.run(m.run))))  # fmt: skip

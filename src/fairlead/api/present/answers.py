@@ -9,7 +9,7 @@ from rich.text import Text
 from fairlead.api.present.figures import short
 from fairlead.api.present.table import grid
 
-__all__ = ["answers_view", "call_view"]
+__all__ = ["answers_view", "call_view", "verbatim"]
 
 
 def answers_view(answer: Any, sent: str) -> RenderableType:
@@ -24,7 +24,7 @@ def answers_view(answer: Any, sent: str) -> RenderableType:
                       Text("fallback" if row.get("fallback") else "", "yellow"))  # fmt: skip
     if not sent:
         return table
-    return Group(Text.assemble(("sent a sample row  ", "dim"), sent), Text(""), table)
+    return Group(Text("sent a sample row:", "dim"), verbatim(sent), Text(""), table)
 
 
 def call_view(service: str, url: str, sample: dict[str, Any] | None) -> RenderableType:
@@ -34,8 +34,13 @@ def call_view(service: str, url: str, sample: dict[str, Any] | None) -> Renderab
         return head
     body = json.dumps(sample, ensure_ascii=False).replace("'", "'\\''")
     call = f"curl -s {url}/predict -H 'content-type: application/json' -d '{body}'"
-    return Group(head, Text(""), Text(call, overflow="fold"), Text(""),
+    return Group(head, Text(""), verbatim(call), Text(""),
                  Text("in another terminal: fairlead predict, fairlead status, fairlead why PREDICTION", "dim"))  # fmt: skip
+
+
+def verbatim(text: str) -> Text:
+    """A text to copy: never broken into lines here (print it with crop=False)."""
+    return Text(text, no_wrap=True, overflow="ignore")
 
 
 def _answer(row: dict[str, Any]) -> Text:

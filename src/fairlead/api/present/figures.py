@@ -34,7 +34,7 @@ def span(seconds: float) -> str:
     if not isfinite(seconds):
         return "for ever"
     if seconds < 0.9995:
-        return f"{seconds * 1000:.3g} ms" if seconds else "0 s"
+        return f"{seconds * 1000:.{2 if seconds < 0.00995 else 3}g} ms" if seconds else "0 s"
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)

@@ -72,14 +72,14 @@ def _values(served: list[Served]) -> Table:
 def _routing(routing: Routing) -> Text:
     text = Text.assemble(("routed ", "dim"))
     if routing.role == "only":
-        text.append("it answered everything then")
+        text.append("to the only package then")
     else:
         text.append(f"{routing.role} in {routing.release}")
         text.append(f" ({routing.plan}, step {routing.step + 1}), chance {percent(routing.share)}", "dim")
     if routing.event is not None:
         e = routing.event
-        text.append(f"  event {e.seq}: {e.verb} by {e.actor}, {stamp(e.at)}", "dim")
-    return text.append(f"  epoch {routing.epoch}", "dim")
+        text.append(f", since event {e.seq}: {e.verb} by {e.actor}, {stamp(e.at)}", "dim")
+    return text.append(f", epoch {routing.epoch}", "dim")
 
 
 def _package(package: Artifact) -> Text:

@@ -18,7 +18,9 @@ from fairlead.core.release import Service
 __all__ = ["Status", "status_view"]
 
 SHARES = {"errors", "slow", "fallback", "labelled", "positive_rate"}
-HIDDEN = {"requests"}
+DRIFTS = {"drift", "nulls", "unseen"}
+ENOUGH = 100
+"""Requests below which a distance to the training data means nothing."""
 FIRST = ("volume", "errors", "slow", "fallback", "latency_p50_ms", "latency_p99_ms", "drift",
          "nulls", "unseen", "labelled", "label_delay")  # fmt: skip
 
@@ -85,14 +87,25 @@ def _package(status: Status) -> Text:
 
 
 def _health(status: Status) -> RenderableType:
-    whole = {e.measure: e for e in status.health if not e.slice and e.measure not in HIDDEN}
-    if not whole or not whole.get("volume") or not whole["volume"].value:
+    whole = {e.measure: e for e in status.health if not e.slice and ":" not in e.measure}
+    volume = whole["volume"].value if "volume" in whole else 0
+    if not volume:
         return Text(f"no requests in the last {span(status.window)}", "dim")
-    table = grid("", "", "")
+    table = grid("", "", "", "")
     for key in sorted(whole, key=lambda k: (FIRST.index(k) if k in FIRST else len(FIRST), k)):
+        if key in DRIFTS and volume < ENOUGH:
+            continue
         seen = whole[key]
-        table.add_row(key.replace("_", " "), _value(key, seen.value), Text(_between(key, seen), "dim"))
+        more = _worst(status, seen) if key in DRIFTS else f"of {count(seen.n)}" if seen.n < volume else ""  # fmt: skip
+        table.add_row(key.replace("_", " "), _value(key, seen.value), Text(_between(key, seen), "dim"),
+                      Text(more, "dim"))  # fmt: skip
     return Group(Text(f"last {span(status.window)}", "dim"), table)
+
+
+def _worst(status: Status, whole: Evidence) -> str:
+    """The column that a drift measure of the whole table comes from."""
+    mine = [e for e in status.health if e.measure.startswith(f"{whole.measure}:")]
+    return max(mine, key=lambda e: e.value).measure.partition(":")[2] if mine and whole.value > 0 else ""
 
 
 def _value(key: str, value: float) -> str:

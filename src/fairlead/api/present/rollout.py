@@ -2,7 +2,6 @@
 
 from msgspec import Struct
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -35,7 +34,7 @@ def release_view(view: View) -> RenderableType:
         parts += [Text(""), evidence_table(view.decision.because, release.plan.odds)]
     if release.reason:
         colour = COLOURS[release.phase] if release.phase.final else "default"
-        parts.append(Padding(Text(release.reason, colour), (1, 0, 0, 0)))
+        parts += [Text(""), Text(release.reason, colour)]
     return Group(*parts)
 
 

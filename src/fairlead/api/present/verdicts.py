@@ -36,7 +36,7 @@ def verdict_table(verdicts: tuple[Verdict, ...]) -> Table:
     for verdict in sorted(verdicts, key=lambda v: -v.outcome):
         colour = COLOURS[verdict.outcome]
         table.add_row(Text(f" {MARKS[verdict.outcome]}", colour), Text(verdict.check.name, colour),
-                      Text(verdict.reason))  # fmt: skip
+                      Text(_reason(verdict)))  # fmt: skip
     return table
 
 

@@ -1,0 +1,89 @@
+"""The demo's ending: what had to happen, when it did, and one prediction explained."""
+
+from msgspec import Struct, field
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fairlead.api.demo.drive import Tally
+from fairlead.api.demo.screen import day
+from fairlead.api.present.lineage import why_tree
+from fairlead.flow.govern import Why
+
+__all__ = ["Ledger", "close"]
+
+STEPS = {
+    "released": "a model is released",
+    "refused": "a defective candidate is refused by the gate",
+    "careless": "a candidate that passes offline goes out as a canary",
+    "rolled_back": "and is rolled back; the fallback answered for it",
+    "alerted": "the storms of June raise an alert",
+    "retrained": "which trains a new model",
+    "promoted": "that is promoted by evidence",
+    "explained": "a prediction is explained back to its rows",
+}
+CALM = 1370044800.0
+"""1 June 2013: an alert before the storms is a false one."""
+
+
+class Ledger(Struct, kw_only=True):
+    """What happened: step -> (replayed time, in words)."""
+
+    steps: dict[str, tuple[float, str]] = field(default_factory=dict)
+    alerts: list[float] = field(default_factory=list)
+    why: Why | None = None
+    audited: int = 0
+    seconds: float = 0.0
+    days: float = 0.0
+    bad: int = 0
+    bad_before: int = 0
+    tally: Tally = field(default_factory=Tally)
+
+    def happened(self, step: str, at: float, text: str) -> None:
+        """Remember the first time a step happened."""
+        self.steps.setdefault(step, (at, text))
+
+    def rolled_back(self, at: float, seconds: float, days: float, bad: int) -> None:
+        """The careless candidate is gone."""
+        self.seconds, self.days, self.bad = seconds, days, bad
+        self.happened("rolled_back", at, f"{seconds:.1f} s ({days:.1f} days of traffic) after its first bad answer")
+
+    def traffic(self, tally: Tally) -> None:
+        """All of the traffic."""
+        self.tally = tally
+
+
+def close(out: Console, ledger: Ledger, elapsed: float) -> int:
+    """Print the closing tables; 0 when every step happened and no request failed."""
+    if ledger.why is not None:
+        out.print(Text("\nWhy did the last one answer what it answered?", "bold"))
+        out.print(why_tree(ledger.why))
+    table = Table(box=None, padding=(0, 2), title_justify="left", show_header=False)
+    for step, text in STEPS.items():
+        done = ledger.steps.get(step)
+        mark = Text("✓", "green") if done else Text("✗", "bold red")
+        table.add_row(mark, text, Text(day(done[0]) if done else "", "dim"), done[1] if done else "did not happen")
+    out.print(Text("\nWhat happened", "bold"))
+    out.print(table)
+    out.print(_figures(ledger, elapsed))
+    complete = all(step in ledger.steps for step in STEPS)
+    return 0 if complete and not ledger.tally.failed and ledger.audited else 1
+
+
+def _figures(ledger: Ledger, elapsed: float) -> Table:
+    tally = ledger.tally
+    mean = 1000 * tally.seconds / tally.answered if tally.answered else 0.0
+    false = sum(at < CALM for at in ledger.alerts)
+    table = Table(box=None, padding=(0, 2), show_header=False)
+    rows = (
+        ("requests served", f"{tally.answered:,}", f"mean {mean:.1f} ms at the client"),
+        ("failed", f"{tally.failed}", f"{tally.fallbacks} answered by the fallback"),
+        ("labels joined", f"{tally.labels:,}", "when the plane had landed"),
+        ("alerts", f"{len(ledger.alerts)}", f"{false} false, before the storms of June"),
+        ("seconds to roll back", f"{ledger.seconds:.1f}", f"{ledger.days:.1f} days of traffic, {ledger.bad} bad answers"),
+        ("audit events", f"{ledger.audited}", "one unbroken chain"),
+        ("the demo took", f"{elapsed:.0f} s", ""),
+    )  # fmt: skip
+    for name, value, note in rows:
+        table.add_row(name, Text(value, "bold", justify="right"), Text(note, "dim"))
+    return table

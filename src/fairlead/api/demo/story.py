@@ -1,0 +1,219 @@
+"""The demo's story: what is done in which order, and what must have happened at the end."""
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from fairlead.adapters.clock import SharedClock
+from fairlead.api.console import console
+from fairlead.api.demo.drive import Drive
+from fairlead.api.demo.ending import Ledger, close
+from fairlead.api.demo.narrator import Narrator
+from fairlead.api.demo.screen import Screen, Traffic
+from fairlead.api.demo.server import Server
+from fairlead.api.demo.world import HOUR, World
+from fairlead.api.load import Client
+from fairlead.core.artifact import DatasetSpec, PackageSpec
+from fairlead.core.check import Outcome
+from fairlead.errors import Missing
+from fairlead.project import Project
+from fairlead.settings import Settings
+
+__all__ = ["run"]
+
+DAY = 24 * HOUR
+WORKING = 12.0
+"""Hours replayed per second while a model is trained: work takes real seconds, the year waits."""
+CONNECTIONS = 16
+
+
+class Dates(Struct, frozen=True, kw_only=True):
+    """UTC seconds of the replayed year: the first request, the broken feed, the careless
+    candidate (trained on rows since `since`), an idle stretch that is skipped, and the end."""
+
+    live: float
+    defect: float
+    careless: float
+    since: float
+    skip: tuple[float, float]
+    end: float
+
+
+def _at(month: int, day: int) -> float:
+    return datetime(2013, month, day, tzinfo=UTC).timestamp()
+
+
+FULL = Dates(live=_at(5, 1), defect=_at(5, 4), careless=_at(5, 10), since=_at(3, 10),
+             skip=(_at(8, 1), _at(8, 1)), end=_at(8, 1))  # fmt: skip
+SHORT = Dates(live=_at(5, 10), defect=_at(5, 11), careless=_at(5, 14), since=_at(3, 10),
+              skip=(_at(6, 3), _at(6, 22)), end=_at(7, 20))  # fmt: skip
+
+
+def run(*, quick: bool = False, folder: Path | None = None) -> int:
+    """Play the whole loop on real flights; 0 when every step happened and no request failed.
+
+    `folder`: where the project stays for looking at afterwards (default: a temporary one).
+    """
+    example, out = _example(), console()
+    root = folder or Path(tempfile.mkdtemp(prefix="fairlead-demo-"))
+    root.mkdir(parents=True, exist_ok=True)
+    for name in ("fairlead.yaml", "train.py"):
+        shutil.copy(example / name, root / name)
+    dates = SHORT if quick else FULL
+    clock = SharedClock.create(root / "clock", dates.live)
+    out.print("\n336,776 real flights from New York in 2013. Asked two hours before departure:\n"
+              "will this one land more than 15 minutes late?\n", style="bold")  # fmt: skip
+    traffic = Traffic(since=dates.live, until=dates.end)
+    try:
+        with Screen(out, traffic) as screen, ExitStack() as stack:
+            settings = Settings(clock=root / "clock", actor="demo")
+            open_project = lambda: stack.enter_context(Project.open(root, settings))  # noqa: E731
+            story = Story(open_project, clock, example, root, screen, dates)
+            ledger = story.play()
+        return close(out, ledger, screen.elapsed)
+    finally:
+        if folder is None:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def _example() -> Path:
+    """The flights project: shipped inside the package, or in the checkout it is installed from."""
+    here = Path(__file__).parents[2]
+    for place in (here / "examples" / "flights", here.parents[1] / "examples" / "flights"):
+        if (place / "fairlead.yaml").is_file():
+            return place
+    raise Missing("the flights example is not here", hint="run the demo from a checkout")
+
+
+class Story:
+    """Prepares a model until `dates.live`, then lets the year happen to it."""
+
+    def __init__(
+        self, open_project: Callable[[], Project], clock: SharedClock, example: Path, root: Path,
+        screen: Screen, dates: Dates,
+    ) -> None:  # fmt: skip
+        self._open, self._project = open_project, open_project()
+        self._clock, self._root, self._screen, self._dates = clock, root, screen, dates
+        self._world = World(example, self._project.manifest.data, self._project.views())
+        self._ledger = Ledger()
+        self._narrator = Narrator(self._project.records, screen, self._ledger)
+        self._doing: set[asyncio.Task[None]] = set()
+
+    def play(self) -> Ledger:
+        """The whole story; what happened, for the closing table."""
+        self._prepare()
+        with Server(self._root, self._root / "clock") as server:
+            self._say("serve", f"http://127.0.0.1:{server.port}, first answer after {server.seconds:.1f} s")
+            asyncio.run(self._replay(server.port))
+            self._explain()
+        self._ledger.audited = self._project.verify_audit()
+        return self._ledger
+
+    def _say(self, title: str, text: str, mood: str = "plain") -> None:
+        self._screen.say(self._clock.now(), title, text, mood)
+
+    def _prepare(self) -> None:
+        project, traffic = self._project, self._screen.traffic
+        traffic.doing = "reading the flights up to today"
+        self._world.export(self._root, self._dates.live)
+        dataset, _ = project.snapshot()
+        spec = dataset.spec
+        assert isinstance(spec, DatasetSpec)
+        self._say("snapshot", f"{dataset.ref.short}: {spec.rows:,} flights, contract of {len(spec.contract.columns)} columns")
+        traffic.doing = "joining features as of each flight, training"
+        model = project.train()
+        run = project.records.run(model.run)
+        auc = next(e for e in run.evidence if e.measure == "auc" and not e.slice)
+        self._say("train", f"{model.ref.short}: AUC {auc.value:.3f} [{auc.low:.3f}, {auc.high:.3f}] on {auc.n:,} held-out flights")
+        traffic.doing = "measuring, judging, packaging"
+        decision = project.gate(model.ref)
+        passed = sum(v.outcome is Outcome.PASS for v in decision.because)
+        self._say("gate", f"passed, {passed} of {len(decision.because)} checks", "good")
+        package = project.package(model.ref)
+        assert isinstance(package.spec, PackageSpec)
+        self._say("package", f"{package.ref.short}: ONNX, proven equal to the trained model in a clean process")
+        project.start_release(package.ref)
+        project.tick()
+        self._ledger.happened("released", self._clock.now(), "first model live")
+        traffic.doing = ""
+
+    async def _replay(self, port: int) -> None:
+        package = self._project.records.artifacts("package")[-1].spec
+        assert isinstance(package, PackageSpec)
+        acts = [(self._dates.defect, self._defect), (self._dates.careless, self._careless)]
+        hours = (h for h in self._world.hours(self._dates.live, self._dates.end, package.contract.names)
+                 if not self._dates.skip[0] <= h.at < self._dates.skip[1])  # fmt: skip
+        exported = self._dates.live
+        async with Client("127.0.0.1", port, CONNECTIONS) as client:
+            drive = Drive(self._project, self._clock, client, hours, self._screen.traffic,
+                          self._narrator.hear)  # fmt: skip
+            self._narrator.tally = drive.tally
+            async for now in drive.play():
+                if acts and now >= acts[0][0] and not self._doing:
+                    self._begin(acts.pop(0)[1])
+                if now - exported >= DAY and not self._doing:
+                    exported = now
+                    await asyncio.to_thread(self._world.export, self._root, now)
+                drive.pace = WORKING if self._doing or self._narrator.busy else None
+            if self._doing:
+                await asyncio.wait(self._doing)
+            self._ledger.traffic(drive.tally)
+
+    def _begin(self, act: Callable[[], None]) -> None:
+        task = asyncio.get_running_loop().create_task(asyncio.to_thread(act))
+        self._doing.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._doing.discard(task)
+        error = task.exception()
+        if error is not None:
+            self._say("failed", str(error), "bad")
+
+    def _defect(self) -> None:
+        """A candidate trained after the upstream feed began to send kilometres for miles."""
+        project = self._open()
+        folder = self._root / "kilometres"
+        self._world.export(folder, self._clock.now(), kilometres=True)
+        dataset, change = project.snapshot(folder / project.manifest.data.source)
+        wider = "; ".join(f"{c.column}: {c.text}" for c in change.changes if c.column == "distance")
+        self._say("snapshot", f"{dataset.ref.short}: the feed changed ({wider or change.size})", "watch")
+        decision = project.gate(project.train(dataset=dataset.ref).ref)
+        worst = max(decision.because, key=lambda v: v.outcome)
+        if not decision.proceed:
+            self._ledger.happened("refused", self._clock.now(), worst.check.name)
+            self._say("refused", f"{decision.subject.short}: {worst.check.name} ({worst.reason})", "bad")
+
+    def _careless(self) -> None:
+        """A candidate that refuses destinations which its training window never saw."""
+        project = self._open()
+        manifest = project.manifest
+        project.manifest = replace(manifest, train=replace(manifest.train, unseen="error"))
+        self._world.export(self._root, self._clock.now())
+        dataset, _ = project.snapshot()
+        decision = project.gate(project.train(dataset=dataset.ref, since=self._dates.since).ref)
+        if not decision.proceed:
+            worst = max(decision.because, key=lambda v: v.outcome)
+            self._say("refused", f"{decision.subject.short}: {worst.reason}", "bad")
+            return
+        package = project.package(decision.subject)
+        project.start_release(package.ref, project.plan("canary"))
+        self._ledger.happened("careless", self._clock.now(), "a careless candidate passed offline")
+
+    def _explain(self) -> None:
+        """Walk one prediction of the last model back to its rows; the log is read as it stands."""
+        drive = self._narrator.tally
+        if drive is None or not drive.last_id:
+            return
+        began = time.monotonic()
+        self._ledger.why = self._project.why(drive.last_id)
+        took = time.monotonic() - began
+        self._ledger.happened("explained", self._clock.now(), f"one prediction in {took * 1000:.0f} ms")
