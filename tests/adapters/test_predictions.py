@@ -178,6 +178,33 @@ def test_a_torn_tail_is_waited_for(tmp_path: Path) -> None:
     assert read_all(log, cursor)[0] == Counter([f"01b {A}"])
 
 
+def test_an_id_is_found_whether_or_not_it_spells_its_gateway(tmp_path: Path) -> None:
+    write(tmp_path, "gw01-000000", batch(["x-gw01-1"]), batch(["plain"]))
+    write(tmp_path, "gw02-000000", batch(["x-gw02-1"]))
+    log = PredictionFiles(tmp_path, spec_of)
+    assert [log.find(i)[0].id for i in ("x-gw01-1", "x-gw02-1", "plain")] == [
+        "x-gw01-1", "x-gw02-1", "plain",
+    ]  # fmt: skip
+
+
+def test_odd_ids_and_torn_bytes_end_a_search(tmp_path: Path) -> None:
+    write(tmp_path, "gw01-000000", batch(["01a"]), torn=b"\x09\x00\x00\x00abc")
+    log = PredictionFiles(tmp_path, spec_of)
+    for odd in ("", "a", "abc", "FLJ1", "\x00"):
+        with pytest.raises(Missing):
+            log.find(odd)
+    assert list(log.feedback("abc")) == []
+    assert len(log.find("01a")) == 1
+
+
+def test_one_process_seals_at_a_time(tmp_path: Path) -> None:
+    write(tmp_path, "gw01-000000", batch(["01a"]))
+    log = PredictionFiles(tmp_path, spec_of)
+    with segments.Segments(tmp_path / "segments").lock() as mine:
+        assert mine and log.seal() == 0
+    assert log.seal() == 1
+
+
 def test_a_flipped_byte_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "gw01-000000", batch(["01a"]), batch(["01b"]))
     data = bytearray(path.read_bytes())
@@ -186,9 +213,11 @@ def test_a_flipped_byte_is_refused(tmp_path: Path) -> None:
     log = PredictionFiles(tmp_path, spec_of)
     with pytest.raises(Corrupt, match="checksum"):
         log.tail({})
+    write(tmp_path, "gw02-000000", batch(["02a"]))
     with pytest.raises(Corrupt, match="checksum"):
         log.seal()
     assert path.exists()
+    assert len(log.find("02a")) == 1 and not (tmp_path / "journal" / "gw02-000000.log").exists()
 
 
 def test_a_journal_in_use_is_not_sealed(tmp_path: Path) -> None:

@@ -239,12 +239,13 @@ def test_identifiers_free_text_and_row_counters_are_told(tmp_path: Path) -> None
     [
         (b"", "is empty", "header and at least one row"),
         (b"a,b\n", "has no rows", "one row of data"),
+        (b'""\n""\n', "has no rows", "one row of data"),
         (bytes(range(256)) * 10, "is not text", "CSV"),
         (b'[{"a": 1}]', "looks like JSON", "save the table as CSV"),
         (b"a,b,c\n1,2,3\n4,5,6,7\n8,9,0\n1,2,3,4\n", "more than 3 fields in lines 3, 5", "quotes around"),
         (b"a,b,c\n1,ok,3\n2,hel\nlo,4\n3,x,1\n", "broken in two, it seems: line 4", "line break"),
         (b'a,b\n1,x\n2,"y\n3,z\n', "a quote is opened in line 3 and never closed", "double it"),
-        (b'a,b\n1,"x\n2,y\n3,z', "a quote is opened in line 2 and never closed", "double it"),
+        (b'a,b\n1,"x\n2,y\n3,z\n', "a quote is opened in line 2 and never closed", "double it"),
         (b'a,b\n1,x\n2,"y\n3,z\n' + b"4,u\n" * 50_000, "line .* cannot be read", "never closed"),
         (gzip.compress(b"a;b\n1;2\n" * 10_000)[:60], "cannot be unpacked", "copy the file again"),
         (b"PAR1 and then nonsense", "not a whole Parquet file", "write it again"),
@@ -319,13 +320,14 @@ def test_parquet_keeps_its_types_and_reads_its_strings(tmp_path: Path) -> None:
     frame = pl.DataFrame({
         "n": pl.Series([1, 2], dtype=pl.Int16), "day": [date(2024, 1, 1), None], "price": ["1,50", "2,25"],
         "city": pl.Series(["a", "b"], dtype=pl.Categorical), "cost": [Decimal("1.10"), None],
-        "tags": [["x"], []], "at": [1370000000, 1370000060],
+        "tags": [["x"], []], "at": [1370000000, 1370000060], "same": [7, 7],
     })  # fmt: skip
     frame.write_parquet(tmp_path / "t.parquet")
     found = read(tmp_path / "t.parquet", moments=("at",))
     assert columns(found)["price"] == [1.5, 2.25] and columns(found)["city"] == ["a", "b"]
     assert columns(found)["at"][0] == at(2013, 5, 31, 11, 33, 20)
     assert found.frame.schema["n"] == pl.Int16 and found.frame.schema["day"] == pl.Date
+    assert "same: every cell is 7" in told(found)
     assert "tags" not in found.frame.columns and "tags: cells are List(String); left out" in told(found)
 
 

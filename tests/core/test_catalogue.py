@@ -33,6 +33,12 @@ def test_a_gate_asks_for_the_measure_of_the_task(task: Task, primary: str) -> No
     assert "breaking_changes" in {c.measure for c in beside}
 
 
+def test_small_tables_need_not_prove_a_second_measure() -> None:
+    second = next(c for c in gate_checks(GateSection(), "binary", [], compared=True)
+                  if c.measure == "gain:skill")  # fmt: skip
+    assert (second.on_unknown, second.on_fail) == ({Action.ALERT}, {Action.ROLLBACK})
+
+
 def test_a_check_of_the_manifest_takes_the_place_of_the_ready_made_one() -> None:
     section = GateSection(checks=(CheckText(measure="auc", no_worse=0.05),), margin=0.01)
     rules = [c.rule for c in gate_checks(section, "binary", [], compared=True)
@@ -160,3 +166,11 @@ def test_what_cannot_be_meant_is_refused_by_its_field(section: ReleaseSection, p
     assert caught.value.pointer == pointer
     assert "release." in str(caught.value)
     assert caught.value.hint
+
+
+def test_without_a_time_a_moved_column_is_told_but_refuses_nothing() -> None:
+    facts = [fact("shift:a", 2.0), fact("scale:a", 1000.0)]
+    check = next(c for c in gate_checks(GateSection(), "binary", facts, compared=True)
+                 if c.measure == "shift:a")  # fmt: skip
+    assert check.on_fail == {Action.ALERT}
+    assert check.name == "a: other values than before, 1000 times as large (thousandths?)"

@@ -27,6 +27,8 @@ from fairlead.core.check import (
 from fairlead.core.decision import decide
 from fairlead.core.evidence import Evidence, EvidenceSet, Fact, Moments, Tally
 from fairlead.core.ref import Ref, canonical
+from fairlead.core.sequential import log_e_discordant
+from fairlead.errors import Invalid
 
 NEW, OLD = Ref("package", "fraud", "b2"), Ref("package", "fraud", "a1")
 PASS, UNKNOWN, FAIL = Outcome
@@ -128,6 +130,42 @@ def test_paired_losses_and_balance() -> None:
     assert outcome(PairedLoss(), pairs(0.0, 30)) is UNKNOWN
     assert outcome(Balance(share=0.1), *traffic(0, 1000, 0, 9000)) is PASS
     assert outcome(Balance(share=0.1), *traffic(0, 2000, 0, 8000)) is FAIL
+
+
+def test_parts_of_one_guardrail_share_its_evidence_and_must_all_be_safe() -> None:
+    """Six thresholds of latency are one guardrail: half the evidence of two is one of them."""
+    rule, whole = Harm(over=("p50", "p99")), Harm()
+    check = Check(name="latency", measure="slow", rule=rule)
+    bad, good = (60, 1000, 100, 9000), (10_000, 20_000, 90_000, 180_000)
+    facts = [*traffic(*bad, m="slow:p99"), *traffic(*good, m="slow:p50")]
+    seen = judge(check, EvidenceSet(facts), NEW, OLD)
+    alone = judge(Check(name="c", measure="slow:p99", rule=whole), EvidenceSet(facts), NEW, OLD)
+    assert seen.outcome is FAIL and seen.reason.startswith("slow:p99: 60 of 1,000 against 100")
+    assert seen.log_e_harm is not None and alone.log_e_harm is not None
+    assert seen.log_e_harm == pytest.approx(alone.log_e_harm - log(2), abs=1e-3)
+    safe = [*traffic(100, 10_000, 900, 90_000, m="slow:p99"), *traffic(*good, m="slow:p50")]
+    assert judge(check, EvidenceSet(safe), NEW, OLD).outcome is PASS
+    assert judge(check, EvidenceSet(safe[:2]), NEW, OLD).outcome is UNKNOWN  # p50 is silent
+    assert len(judge_all((check,), EvidenceSet(facts), NEW, OLD)) == 1
+
+
+def test_too_few_of_a_welcome_event_is_harm() -> None:
+    rule = Harm(welcome=True)
+    fewer, more, few = (40, 2000, 900, 18_000), (160, 2000, 900, 18_000), (2, 50, 20, 450)
+    assert [outcome(rule, *traffic(*t)) for t in (fewer, more, few)] == [FAIL, PASS, UNKNOWN]
+    with pytest.raises(Invalid, match="negligible"):
+        Harm(welcome=True, negligible=0.01)
+
+
+def test_votes_find_a_worse_classifier_in_fewer_pairs() -> None:
+    """900 pairs: 30 only the baseline had right, 10 only the candidate."""
+    total, squares = 30 + 860 / 2, 30 + 860 / 4
+    pairs = Moments(subject=NEW, measure="m", at=0, n=900, total=total, squares=squares)
+    assert outcome(PairedLoss(), pairs) is UNKNOWN
+    assert outcome(PairedLoss(votes=True), pairs) is FAIL
+    check = Check(name="c", measure="m", rule=PairedLoss(votes=True))
+    verdict = judge(check, EvidenceSet([pairs]), NEW, OLD)
+    assert verdict.log_e_harm == pytest.approx(log_e_discordant(10, 30), abs=1e-6)
 
 
 def several(k: int) -> tuple[Check, ...]:

@@ -1,7 +1,7 @@
 """Laws of the sequential tests: exact expectations, invariance, quick simulations of their errors."""
 
 from collections.abc import Callable, Iterator
-from itertools import product
+from itertools import pairwise, product
 from math import comb, exp, inf, log
 from timeit import repeat
 
@@ -23,6 +23,8 @@ from fairlead.core.sequential import (
     log_e_mismatch,
     log_e_safe,
     log_mean,
+    mean_interval,
+    rate_interval,
     ratio_interval,
 )
 
@@ -385,6 +387,36 @@ def test_interval_ends_are_where_the_tests_turn() -> None:
     assert swapped == pytest.approx((1 / high, 1 / low), rel=1e-4)
     assert ratio_interval([(0, 1000, 30, 1000)])[0] == 0.0
     assert ratio_interval([(30, 1000, 0, 1000)])[1] == inf
+
+
+@pytest.mark.parametrize("p", [0.001, 0.05, 0.5, 0.98])
+def test_intervals_cover_rates_and_means_at_every_look(p: float) -> None:
+    rng = np.random.default_rng(6)
+    missed = np.zeros(2)
+    for _ in range(40):
+        x = np.cumsum(rng.binomial(500, p, 30)).tolist()
+        outside = np.zeros(2)
+        for k in range(30):
+            counts = [(x[k], 500 * (k + 1))]
+            moments = [(500, float(b - a), float(b - a)) for a, b in pairwise([0, *x[: k + 1]])]
+            ends = [rate_interval(counts), mean_interval(moments)]
+            outside = np.maximum(outside, [not low <= p <= high for low, high in ends])
+        missed += outside
+        half = 4 * np.sqrt(p * (1 - p) / 15_000)
+        assert ends[0][1] - ends[0][0] < 2.5 * half
+        assert ends[1][1] - ends[1][0] < 2.5 * half + 0.003
+    assert missed.max() <= 2
+
+
+def test_intervals_of_little_are_wide_and_meet_the_tests() -> None:
+    assert rate_interval([]) == mean_interval([]) == (0.0, 1.0)
+    assert rate_interval([(0, 100)])[0] == 0.0 and rate_interval([(100, 100)])[1] == 1.0
+    low, high = rate_interval([(30, 100), (20, 100)])
+    mirrored = rate_interval([(150, 200)])
+    assert (1 - high, 1 - low) == pytest.approx(mirrored) and low < 0.25 < high
+    low, high = mean_interval([(50, 10.0, 4.0), (50, 12.0, 5.0)])
+    mirrored = mean_interval([(50, 40.0, 34.0), (50, 38.0, 31.0)])
+    assert (1 - high, 1 - low) == pytest.approx(mirrored) and low < 0.22 < high
 
 
 def test_a_thousand_windows_take_a_millisecond_or_so() -> None:

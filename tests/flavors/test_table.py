@@ -103,9 +103,12 @@ def test_an_encoding_is_fitted_by_frequency_in_a_fixed_order() -> None:
     described = Schema(
         columns=schema(note="text", city="category", n="int", ok="bool", at="datetime",
                        label="category").columns, target="label")  # fmt: skip
-    assert fit_encoding(frame, described, max_categories=2, unseen="error").columns == (
-        Number("n"), Flag("ok"), Codes(column="city", vocabulary=("a", "b"), unseen="error"), Moment("at"),
-        Words(column="note", tokens=("late", "train", "bus", "fine")))  # fmt: skip
+    words = Words(column="note", tokens=("late", "train", "bus", "fine"))
+    every, cut = ("a", "b", "c"), ("a", "b")
+    for most, codes in ((3, Codes(column="city", vocabulary=every, unseen="error")),
+                        (2, Codes(column="city", vocabulary=cut, unseen="other"))):  # fmt: skip
+        found = fit_encoding(frame, described, max_categories=most, unseen="error")
+        assert found.columns == (Number("n"), Flag("ok"), codes, Moment("at"), words)
 
 
 def test_columns_that_teach_nothing_are_left_out() -> None:

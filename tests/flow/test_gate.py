@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from fairlead.core.artifact import Artifact
-from fairlead.core.check import Outcome, Verdict
+from fairlead.core.check import Action, Outcome, Verdict
 from fairlead.core.decision import Decision
 from fairlead.core.evidence import Evidence
 from fairlead.core.manifest import CheckText, GateSection
@@ -101,7 +101,7 @@ def test_kilometres_for_miles_are_refused_by_name(lab: "Lab", flights: pl.DataFr
 def test_a_grown_table_and_its_seasons_are_no_drift(lab: "Lab", flights: pl.DataFrame) -> None:
     season = pl.col("wind") + pl.int_range(pl.len()) / 300
     moving = flights.with_columns(season.alias("wind"))
-    early = lab.commit(moving.head(1_800))
+    early = lab.commit(moving.head(2_400))
     baseline = lab.train(early)
     grown = lab.commit(moving, previous=early)
     candidate = lab.train(grown)
@@ -110,6 +110,19 @@ def test_a_grown_table_and_its_seasons_are_no_drift(lab: "Lab", flights: pl.Data
     assert [v.outcome for v in drift] == [Outcome.PASS]
     assert decision.proceed
     assert ("reference_gain:auc", "") not in measured(lab, candidate), "it has learnt from those rows"
+
+
+@pytest.mark.usefixtures("wide_margin")
+def test_without_a_time_other_units_raise_an_alert(lab: "Lab", flights: pl.DataFrame) -> None:
+    lab.manifest = replace(lab.manifest, data=replace(lab.manifest.data, time=""))
+    baseline = lab.train(lab.commit(flights.drop("at")))
+    other = lab.commit(flights.drop("at").with_columns(pl.col("distance") * 1000))
+    decision = lab.gate(lab.train(other), baseline)
+    moved = verdict(decision, "shift:distance")
+    assert moved.outcome is Outcome.FAIL
+    assert "thousandths" in moved.check.name
+    assert decision.proceed
+    assert Action.ALERT in decision.actions
 
 
 def test_a_column_of_the_baseline_that_is_gone_leaves_the_question_open(

@@ -7,6 +7,7 @@ from typing import IO, Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from fairlead.adapters.predictions.files import PredictionFiles
 from fairlead.adapters.records.memory import MemoryRecords
@@ -172,6 +173,14 @@ def test_balance_reads_the_current_step_without_pinned_units(world: World) -> No
     check = Check(name="share", measure="requests", rule=Balance(share=0.1))
     verdict = judge(check, seen, world.new, world.old)
     assert (verdict.outcome, verdict.counters["candidate_n"]) == (Outcome.PASS, 100)
+    assert total(seen, world.new, "errors") == (0, 100), "epoch 1 was before this release"
+    world.ask(world.old, 50, epoch=3)
+    world.ask(world.new, 50, epoch=3)
+    world.records.commit(Change(at=101.0, actor="t", verb="x", subject="x", services=(
+        (world.service, replace(world.service, epoch=3)),)))  # fmt: skip
+    seen = world.observer().observe(world.release, 200.0)
+    assert total(seen, world.new, "requests") == (0, 50)
+    assert total(seen, world.new, "errors") == (0, 150)
 
 
 def test_a_mirrored_candidate_is_compared_by_its_mirrored_answers(world: World) -> None:
@@ -217,15 +226,17 @@ def test_live_quality_counts_wrong_answers_of_both_arms(world: World) -> None:
     new = world.ask(world.new, 100, outputs=[[0.2]] * 100)
     observer = world.observer()
     observer.observe(world.release, 200.0)
-    world.tell(old + new, value=True)
+    world.tell(old[:100] + new, value=True)
+    world.tell(old[100:290])
+    world.tell(old[290:], value="perhaps")
     world.tell(new, name="won", value=0.5)
     seen = observer.observe(world.release, 200.0)
-    assert total(seen, world.old, "wrong") == (0, 300)
+    assert total(seen, world.old, "wrong") == (0, 290), "a label that is no class says nothing"
     assert total(seen, world.new, "wrong") == (100, 100)
     won = seen.get(world.new, "won")
     accuracy = seen.get(world.old, "accuracy")
     assert won is not None and won.value == 0.5
-    assert accuracy is not None and (accuracy.value, accuracy.n) == (1.0, 300)
+    assert accuracy is not None and (accuracy.value, accuracy.n) == (1.0, 290)
 
 
 def test_a_quiet_turn_catches_up_with_few_labels(world: World) -> None:

@@ -148,7 +148,8 @@ class Plant:
         self.process = subprocess.Popen(
             [sys.executable, "-c", SERVE, str(self.root), json.dumps(config), *controller],
             env={**os.environ, **(env or {})})  # fmt: skip
-        self.wait(lambda: (self.run / "serve.json").exists())
+        self.wait(lambda: (self.run / "serve.json").exists()
+                  and self.process is not None and self.served["pid"] == self.process.pid)  # fmt: skip
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         if self.process is None:

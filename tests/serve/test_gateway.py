@@ -367,13 +367,13 @@ def test_slow_questions_do_not_outlive_their_deadline(plant: "Plant", row: dict[
 
 def test_too_much_at_once_is_refused_at_once(plant: "Plant", row: dict[str, Any]) -> None:
     plant.publish(plant.package("slow"))
-    plant.start(queue=10, deadline_ms=2000)
+    plant.start(queue=10, deadline_ms=20_000)
     with Load(plant, 1, lambda _: row | {"distance": 101}) as load:
         plant.wait(lambda: plant.status()["inside"] == 1)
         started = time.monotonic()
         status, body = plant.ask({"rows": [row] * 10})
         assert (status, body["error"]["code"]) == (429, "overload")
-        assert time.monotonic() - started < 0.2
+        assert time.monotonic() - started < 0.5
     assert plant.counted("fairlead_shed_total") == 1 and len(load.answers) >= 1
 
 

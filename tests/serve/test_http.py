@@ -91,6 +91,8 @@ def test_bodies_have_a_cap(served: "Plant") -> None:
     chunk = b"2710\r\n" + b"x" * 10_000 + b"\r\n"
     assert statuses(served.speak(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 40)) == [413]
     assert statuses(served.speak(b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx")) == [413]
+    trailer = HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nX: " + b"a" * 5_000_000
+    assert statuses(served.speak(trailer)) == [413]
 
 
 def test_only_declared_doors_open(served: "Plant") -> None:

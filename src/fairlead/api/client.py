@@ -22,11 +22,18 @@ class Where(msgspec.Struct, frozen=True):
     host: str = "127.0.0.1"
 
 
+class Asks(msgspec.Struct, frozen=True):
+    """What `.fairlead/run/gateway.json` says of callers."""
+
+    token_file: str = ""
+
+
 class Client:
     """One request per connection; answers are decoded JSON."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, token: str = "") -> None:
         self.host, self.port = host, port
+        self._own = {"authorization": f"Bearer {token}"} if token else {}
 
     @property
     def url(self) -> str:
@@ -45,7 +52,7 @@ class Client:
     def _ask(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Any:
         connection = http.client.HTTPConnection(self.host, self.port, timeout=TIMEOUT)
         try:
-            connection.request(method, path, body or None, headers)
+            connection.request(method, path, body or None, {**self._own, **headers})
             answer = connection.getresponse()
             status, data = answer.status, answer.read()
         except (OSError, http.client.HTTPException) as error:
@@ -57,14 +64,19 @@ class Client:
 
 
 def found(root: Path) -> Client:
-    """The service that runs for the project in `root`. Raises Unavailable when there is none."""
-    path = root / ".fairlead" / "run" / "serve.json"
+    """The service that runs for the project in `root`, with the token it asks for.
+
+    Raises Unavailable when there is none.
+    """
+    run = root / ".fairlead" / "run"
     try:
-        where = msgspec.json.decode(path.read_bytes(), type=Where)
-    except (FileNotFoundError, msgspec.DecodeError):
+        where = msgspec.json.decode((run / "serve.json").read_bytes(), type=Where)
+        asks = msgspec.json.decode((run / "gateway.json").read_bytes(), type=Asks)
+        token = Path(asks.token_file).read_text().strip() if asks.token_file else ""
+    except (OSError, msgspec.DecodeError):
         raise Unavailable(f"no service is running for {root.name}",
                           hint="start it with `fairlead serve` in another terminal") from None  # fmt: skip
-    return Client(where.host, where.port)
+    return Client(where.host, where.port, token)
 
 
 def _decoded(status: int, data: bytes) -> Any:

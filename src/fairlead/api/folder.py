@@ -12,7 +12,7 @@ MANIFEST = "fairlead.yaml"
 def find(given: Path | None) -> Path:
     """The folder of the project: `given`, or the nearest one upwards from here. Raises Missing."""
     if given is not None:
-        folder = given.parent if given.name == MANIFEST else given
+        folder = (given.parent if given.name == MANIFEST else given).resolve()
         if (folder / MANIFEST).is_file():
             return folder
         raise Missing(f"no {MANIFEST} in {folder}", hint="--project names the folder that holds it")

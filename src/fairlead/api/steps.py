@@ -23,7 +23,6 @@ class Steps:
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
         self._out = console()
-        self._began = time.perf_counter()
 
     def do(self, verb: str, work: Callable[[Callable[[str], None]], T],
            told: Callable[[T], tuple[bool, str]]) -> T:  # fmt: skip
@@ -46,8 +45,3 @@ class Steps:
             self._out.print("")
             for one in shown:
                 self._out.print(one)
-
-    @property
-    def took(self) -> str:
-        """Since the first step began."""
-        return span(time.perf_counter() - self._began)

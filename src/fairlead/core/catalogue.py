@@ -24,16 +24,17 @@ from fairlead.core.schema import Change
 from fairlead.core.traffic import Fixed, Step, TrafficPlan
 from fairlead.errors import Invalid
 
-__all__ = ["DRIFT", "GAIN", "NEGLIGIBLE", "PRIMARY", "gate_checks", "plan_of", "release_checks"]
+__all__ = ["BREAKS", "DRIFT", "GAIN", "NEGLIGIBLE", "PRIMARY", "SCALE", "SHIFT", "gate_checks",
+           "plan_of", "release_checks"]  # fmt: skip
 
 PRIMARY: dict[Task, str] = {"binary": "auc", "multiclass": "accuracy", "regression": "r2"}
 """What "no worse than the baseline" is measured by; all are free of the target's unit."""
 
-GAIN, DRIFT, BREAKS, SCALE = "gain:", "drift:", "breaks:", "scale:"
+GAIN, DRIFT, SHIFT, SCALE, BREAKS = "gain:", "drift:", "shift:", "scale:", "breaks:"
 """Families of measures: ``gain:auc``, ``drift:distance``, ..."""
 
 NEGLIGIBLE = 0.01
-"""A rate of errors or slow answers below this is no harm, whatever the baseline's rate."""
+"""A share of slow answers, or of held-out rows without one, that is no harm by itself."""
 
 MOVED = 0.1
 """PSI between two versions of one column over one period, what chance explains taken off."""
@@ -47,7 +48,7 @@ UNITS = {1.609344: "kilometres for miles", 1.852: "kilometres for sea miles",
          86400: "seconds for days", 1e6: "millionths", 1e9: "nanoseconds for seconds"}  # fmt: skip
 """Factors between units that feeds confuse, read in both directions."""
 
-NOTED = frozenset({Action.ALERT})
+NOTED, ROLLBACK = frozenset({Action.ALERT}), frozenset({Action.ROLLBACK})
 
 
 def gate_checks(
@@ -80,13 +81,13 @@ def release_checks(
 ) -> tuple[Check, ...]:
     """What a package must meet in traffic: errors, slow answers, and, where it is mirrored and
     feedback arrives, the paired loss on the same requests."""
-    harm = Harm(negligible=NEGLIGIBLE)
-    checks = [Check(name="errors", measure="errors", rule=harm),
-              Check(name=f"slower than {section.slow_ms:g} ms", measure="slow", rule=harm)]  # fmt: skip
+    checks = [Check(name="errors", measure="errors", rule=Harm(negligible=section.max_errors)),
+              Check(name=f"slower than {section.slow_ms:g} ms", measure="slow",
+                    rule=Harm(negligible=NEGLIGIBLE))]  # fmt: skip
     if feedback:
         loss = {"binary": "Brier", "multiclass": "errors", "regression": "absolute error"}[task]
         checks.append(Check(name=f"no worse by feedback ({loss})", measure="brier_pair",
-                            rule=PairedLoss()))  # fmt: skip
+                            rule=PairedLoss(), min_n=section.min_pairs))  # fmt: skip
     return tuple(checks)
 
 
@@ -156,20 +157,22 @@ def _against_baseline(
         yield Check(name="no worse on the baseline's own table", rule=margin, on_unknown=NOTED,
                     measure=f"reference_{GAIN}{measure}")  # fmt: skip
     yield from _drift(facts)
+    yield from _drift(facts, SHIFT)  # without a time nobody can tell change from growth
 
 
-def _drift(facts: Sequence[Evidence]) -> Iterable[Check]:
+def _drift(facts: Sequence[Evidence], family: str = DRIFT) -> Iterable[Check]:
     """Every column that moved, or, when none did, the one that moved most in the name of all."""
-    moved = sorted((e for e in facts if e.measure.startswith(DRIFT)), key=lambda e: -e.value)
+    moved = sorted((e for e in facts if e.measure.startswith(family)), key=lambda e: -e.value)
     scales = {e.measure.removeprefix(SCALE): e.value for e in facts if e.measure.startswith(SCALE)}
     for place, fact in enumerate(moved):
-        beyond = fact.value > MOVED
-        if place and not beyond:
+        if place and fact.value <= MOVED:
             return
-        column = fact.measure.removeprefix(DRIFT)
-        name = f"{column}: other values for the same period{_unit(scales.get(column))}"
-        yield Check(name=name if beyond else f"same values as before ({len(moved)} columns)",
-                    measure=fact.measure, rule=Bound(high=MOVED))  # fmt: skip
+        column, name = fact.measure.removeprefix(family), f"same values as before ({len(moved)} columns)"
+        if fact.value > MOVED:
+            when = " for the same period" if family == DRIFT else " than before"
+            name = f"{column}: other values{when}{_unit(scales.get(column))}"
+        yield Check(name=name, measure=fact.measure, rule=Bound(high=MOVED),
+                    on_fail=ROLLBACK if family == DRIFT else NOTED)  # fmt: skip
 
 
 def _unit(scale: float | None) -> str:

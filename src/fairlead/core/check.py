@@ -234,7 +234,8 @@ def _read(check: Check, evidence: EvidenceSet, subject: Ref, baseline: Ref | Non
             return changed(blank, windows={m: _windows(evidence, m, subject, baseline) for m in measures})
         case PairedLoss():
             found = sorted(evidence.moments(subject, check.measure).items())
-            return changed(blank, moments=tuple((m.n, m.total, m.squares) for _, m in found))
+            sums = tuple((m.n, float(m.total), float(m.squares)) for _, m in found)
+            return changed(blank, moments=sums)
         case Balance():
             ours, theirs = _tallies(evidence, check.measure, subject, baseline)
             all_of = (0, sum(t.n for t in ours.values()), 0, sum(t.n for t in theirs.values()))

@@ -155,7 +155,7 @@ class Labels:
     def _resolve(self) -> Truth:
         words = tuple(self._words)
         key, at, code, kind = self._columns()
-        order = np.lexsort((at, key))
+        order = np.argsort(key, kind="stable")
         last = np.append(key[order][1:] != key[order][:-1], bool(len(key)))
         ends = np.flatnonzero(last)
         starts = np.append(0, ends[:-1] + 1)[: len(ends)]

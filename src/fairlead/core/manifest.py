@@ -89,7 +89,10 @@ class StepText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ReleaseSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`plan` by name, or `steps` by hand. alpha, beta: the two stated errors."""
+    """`plan` by name, or `steps` by hand. alpha, beta: the two stated errors. `max_errors`: a share
+    of errors proven to lie below this needs no comparison with the baseline. `min_pairs`: labelled
+    requests a shadow answers before it is judged by them: enough to span several days, since rows
+    of one day resemble each other."""
 
     plan: Literal["replace", "blue_green", "canary", "shadow", "shadow_canary"] = "canary"
     steps: tuple[StepText, ...] = ()
@@ -100,6 +103,8 @@ class ReleaseSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     alpha: float = 0.05
     beta: float = 0.05
     slow_ms: float = 100.0
+    max_errors: float = 0.002
+    min_pairs: int = 500
 
 
 class ServeSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -40,10 +40,11 @@ def fit_encoding(frame: "pl.DataFrame", schema: Schema, *, max_categories: int =
     """Choose how each column of `schema` but its target becomes numbers, from the training rows.
 
     category: the `max_categories` most frequent values, by frequency then value (`unseen` says
-    what becomes of a value that training never saw; where the vocabulary is cut it is "other"); text: the `tokens` words that most texts share (in 1 % to 95 % of
-    them), or, when it is single words, as a category; numbers, booleans and datetimes need no
-    fit. Numbers come first, then categories, datetimes and texts. Left out: columns without a
-    value, and identifiers (more values than `max_categories`, none of them seen 5 times).
+    what becomes of a value that training never saw; where values had to be left out, it is
+    "other"); text: the `tokens` words that most texts share (in 1 % to 95 % of them), or, when it
+    is single words, as a category; numbers, booleans and datetimes need no fit. Numbers come
+    first, then categories, datetimes and texts. Left out: columns without a value, and
+    identifiers (more values than `max_categories`, none of them seen 5 times).
     Raises Missing when `frame` lacks a column, Invalid when no column is left.
     """
     found = []
@@ -105,22 +106,22 @@ def _fit(series: "pl.Series", column: Column, most: int, tokens: int, unseen: st
             chosen = _tokens(series, tokens)
             if chosen is not None:
                 return Words(column=column.name, tokens=chosen)
-    vocabulary = _vocabulary(series, most)
+    vocabulary, whole = _vocabulary(series, most)
     if not vocabulary:
         return None
-    cut = len(vocabulary) < _strings(series).n_unique() - (series.null_count() > 0)
-    return Codes(column=column.name, vocabulary=vocabulary, unseen="other" if cut else unseen)
+    return Codes(column=column.name, vocabulary=vocabulary, unseen=unseen if whole else "other")
 
 
-def _vocabulary(series: "pl.Series", most: int) -> tuple[str, ...]:
+def _vocabulary(series: "pl.Series", most: int) -> tuple[tuple[str, ...], bool]:
+    """The values to tell apart, and whether these are all."""
     import polars as pl
 
     counts = _strings(series).drop_nulls().value_counts(name="n")
-    value = pl.col(series.name)
-    if counts.height > most:
+    whole = counts.height <= most
+    if not whole:
         counts = counts.filter(pl.col("n") >= RARE)
-    top = counts.sort(-pl.col("n").cast(pl.Int64), value).head(most)
-    return tuple(top.get_column(series.name))
+    top = counts.sort(-pl.col("n").cast(pl.Int64), pl.col(series.name)).head(most)
+    return tuple(top.get_column(series.name)), whole
 
 
 def _tokens(series: "pl.Series", most: int) -> tuple[str, ...] | None:

@@ -65,11 +65,13 @@ def infer_contract(frame: "pl.DataFrame", *, target: str = "", time: str = "", e
     return contract
 
 
-def conform(frame: "pl.DataFrame", contract: Schema) -> tuple["pl.DataFrame", list[str]]:
+def conform(frame: "pl.DataFrame", contract: Schema, start: int = 0,
+            ) -> tuple["pl.DataFrame", list[str]]:  # fmt: skip
     """A canonical frame with the types of the contract, its columns first and in order, and
     everything that keeps it from that: column, value seen, remedy.
 
-    A column the contract does not know stays as it is; one that is absent is left out.
+    A column the contract does not know stays as it is; one that is absent is left out. `start`:
+    rows of the table before the frame, for the row numbers in messages.
     """
     columns, faults = [], []
     for column in contract.columns:
@@ -78,9 +80,9 @@ def conform(frame: "pl.DataFrame", contract: Schema) -> tuple["pl.DataFrame", li
         series = frame.get_column(column.name)
         fitted = _fit(series, column)
         if fitted is None:
-            faults.append(_mistyped(series, column))
+            faults.append(_mistyped(series, column, start))
         columns.append(series if fitted is None else fitted)
-        faults += _closed(columns[-1], column)
+        faults += _closed(columns[-1], column, start)
     known = set(contract.names)
     columns += [s for s in frame.get_columns() if s.name not in known]
     return type(frame)(columns), faults
@@ -197,7 +199,7 @@ def _fit(series: "pl.Series", column: Column) -> "pl.Series | None":
     return None
 
 
-def _mistyped(series: "pl.Series", column: Column) -> str:
+def _mistyped(series: "pl.Series", column: Column, start: int) -> str:
     import polars as pl
 
     bad = series.is_not_null()
@@ -208,11 +210,11 @@ def _mistyped(series: "pl.Series", column: Column) -> str:
     row = int(bad.arg_max() or 0)
     value = series.item(row)
     shown = value.isoformat() if isinstance(value, datetime) else repr(value)
-    return (f"{column.name}: {shown:.60} in row {row + 1:,} is not of type {column.dtype}: "
+    return (f"{column.name}: {shown:.60} in row {start + row + 1:,} is not of type {column.dtype}: "
             f"{_REMEDIES[column.dtype]}")  # fmt: skip
 
 
-def _closed(series: "pl.Series", column: Column) -> list[str]:
+def _closed(series: "pl.Series", column: Column, start: int) -> list[str]:
     import polars as pl
 
     if not (column.closed and column.categories) or series.dtype != pl.String:
@@ -223,5 +225,5 @@ def _closed(series: "pl.Series", column: Column) -> list[str]:
     row = int(bad.arg_max() or 0)
     near = get_close_matches(series.item(row), column.categories, n=1)
     remedy = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(column.categories[:5])}"
-    return [f"{column.name}: {series.item(row)!r:.60} in row {row + 1:,} is not among the closed "
+    return [f"{column.name}: {series.item(row)!r:.60} in row {start + row + 1:,} is not among the closed "
             f"categories: {remedy}"]  # fmt: skip

@@ -87,12 +87,13 @@ def snapshot(frame: "pl.DataFrame", blobs: Blobs, *, previous: DatasetSpec | Non
                    entity=entity or old.entity)  # fmt: skip
     laid = list(known(frame, previous.parts))
     if roles == old and all(same for _, _, same in laid):
-        return append(frame.slice(previous.rows), blobs, previous)
+        return _extend(frame.slice(previous.rows), blobs, previous, previous.rows)
     fitted, faults = conform(frame, old)
-    seen = infer_contract(fitted, target=roles.target, time=roles.time, entity=roles.entity, like=old)
-    faults += _structure(old, roles, seen)
+    faults += _structure(old, roles, fitted)
     if faults and not accept_breaking:
-        raise _broken(faults)
+        raise _broken(faults, "or accept its new shape with --accept-breaking; models and callers "
+                      "that rely on the old one have to follow")  # fmt: skip
+    seen = infer_contract(fitted, target=roles.target, time=roles.time, entity=roles.entity, like=old)
     contract = seen if faults else widen(roles, seen)
     profile = outline.store(outline.profile(cast(fitted, contract), contract), blobs)
     parts = tuple(_relay(fitted, laid, blobs))
@@ -107,21 +108,7 @@ def append(frame: "pl.DataFrame", blobs: Blobs, previous: DatasetSpec, *,
     A new column, or one that is absent here, is null in the other rows. Raises Invalid with
     every violation of the contract.
     """
-    frame = canonical(frame.drop(ignore, strict=False))
-    if not frame.height:
-        return previous, SchemaDiff(size="same")
-    old = previous.contract
-    fitted, faults = conform(frame, old)
-    absent = [c.name for c in old.columns if not c.nullable and c.name not in frame.columns]
-    faults += [f"{name}: the column is missing and was never null: add it" for name in absent]
-    if faults:
-        raise _broken(faults)
-    contract = widen(old, infer_contract(fitted, like=old))
-    fresh = outline.profile(cast(fitted, contract), contract, like=profile_of(previous, blobs))
-    merged = outline.merge(profile_of(previous, blobs), fresh)
-    spec = DatasetSpec(parts=(*previous.parts, *store(fitted, blobs)), contract=contract,
-                       profile=outline.store(merged, blobs))  # fmt: skip
-    return spec, compare(old, contract)
+    return _extend(canonical(frame.drop(ignore, strict=False)), blobs, previous, 0)
 
 
 def scan(spec: Table, blobs: Blobs, columns: Sequence[str] | None = None, since: float = -inf,
@@ -261,6 +248,24 @@ def _hashed(rows: int, seed: int) -> "np.ndarray[tuple[int], np.dtype[np.float64
     return ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)) / 2.0**53
 
 
+def _extend(frame: "pl.DataFrame", blobs: Blobs, previous: DatasetSpec, start: int,
+            ) -> tuple[DatasetSpec, SchemaDiff]:  # fmt: skip
+    """Append canonical rows, the first of which is row `start` + 1 to whom it may concern."""
+    if not frame.height:
+        return previous, SchemaDiff(size="same")
+    old = previous.contract
+    fitted, faults = conform(frame, old, start)
+    absent = [c.name for c in old.columns if not c.nullable and c.name not in frame.columns]
+    faults += [f"{name}: the column is missing and was never null: add it" for name in absent]
+    if faults:
+        raise _broken(faults, "or commit the whole table with --accept-breaking")
+    contract, before = widen(old, infer_contract(fitted, like=old)), profile_of(previous, blobs)
+    fresh = outline.profile(cast(fitted, contract), contract, like=before)
+    spec = DatasetSpec(parts=(*previous.parts, *store(fitted, blobs)), contract=contract,
+                       profile=outline.store(outline.merge(before, fresh), blobs))  # fmt: skip
+    return spec, compare(old, contract)
+
+
 def _relay(frame: "pl.DataFrame", laid: Sequence[tuple[Part, "pl.DataFrame", bool]], blobs: Blobs,
            ) -> Iterator[Part]:  # fmt: skip
     """Parts of the frame: those laid along it that fit, new ones between and behind."""
@@ -271,22 +276,22 @@ def _relay(frame: "pl.DataFrame", laid: Sequence[tuple[Part, "pl.DataFrame", boo
     yield from store(frame.slice(start), blobs)
 
 
-def _structure(old: Schema, wanted: Schema, seen: Schema) -> list[str]:
+def _structure(old: Schema, wanted: Schema, frame: "pl.DataFrame") -> list[str]:
     """Columns gone, columns new and never null, roles changed: in words with a remedy."""
     faults = [f"{name}: the column is gone: bring it back" for name in old.names
-              if name not in seen.names]  # fmt: skip
-    faults += [f"{c.name}: the column is new and never null, but earlier rows and callers lack it: "
-               "leave it out with data.ignore" for c in seen.columns
-               if c.name not in old.names and not c.nullable]  # fmt: skip
+              if name not in frame.columns]  # fmt: skip
+    faults += [f"{name}: the column is new and never null, but earlier rows and callers lack it: "
+               "leave it out with data.ignore" for name in frame.columns
+               if name not in old.names and not frame.get_column(name).null_count()]  # fmt: skip
     roles = compare(replace(old, columns=()), replace(wanted, columns=())).changes
     return faults + [f"{c.column}: {c.text}" for c in roles if c.size == "breaking"]
 
 
-def _broken(faults: Sequence[str]) -> Invalid:
+def _broken(faults: Sequence[str], otherwise: str) -> Invalid:
     listed = "".join(f"\n  {fault}" for fault in faults)
-    return Invalid(f"the table breaks its contract, {len(faults)} faults:{listed}",
-                   hint="correct the table, or accept its new shape with --accept-breaking; "
-                   "models and callers that rely on the old one have to follow")  # fmt: skip
+    return Invalid(f"the table breaks its contract, {len(faults)} "
+                   f"fault{'s' if len(faults) > 1 else ''}:{listed}",
+                   hint=f"correct the table, {otherwise}")  # fmt: skip
 
 
 def _rows(old: DatasetSpec, new: DatasetSpec, blobs: Blobs) -> tuple[int, int]:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace as changed
+from numpy.typing import NDArray
 
 from fairlead.core.artifact import Artifact, Flavor, ModelSpec, Split, Task
-from fairlead.core.catalogue import DRIFT, PRIMARY
+from fairlead.core.catalogue import DRIFT, GAIN, PRIMARY, SHIFT
 from fairlead.core.encoding import Codes, Encoding
 from fairlead.core.evidence import Evidence
 from fairlead.core.ref import Ref
@@ -29,6 +30,9 @@ ENOUGH = 100
 """Rows of a comparison between two tables."""
 SAMPLE = 200_000
 """Rows of a table that a comparison of columns reads."""
+DAY = 86_400.0
+DAYS = 15
+"""Days from which on rows are grouped by day: fewer blocks make no honest interval."""
 
 
 class Arm(Struct, frozen=True, kw_only=True):
@@ -189,13 +193,24 @@ def _rows(job: EvaluateJob, part: "pl.DataFrame") -> "tuple[Rows, pl.Series, tup
     if not chosen.any():
         raise Invalid("no held-out row has a known class", hint="use newer or more rows")
     at = seconds_of(part, table.schema.time) if table.schema.time else np.zeros(1)
-    blocks = None
-    if job.entity in part.columns:
-        blocks = part.get_column(job.entity).rank("dense").fill_null(0).cast(pl.Int64).to_numpy()
-        blocks = blocks[chosen]
+    blocks = _blocks(part, at, job.entity)
+    blocks = None if blocks is None else blocks[chosen]
     rows = Rows(task=job.task, y=y[chosen], level=job.level, blocks=blocks,
                 since=float(at.min()), until=float(at.max()))  # fmt: skip
     return rows, pl.Series(chosen), classes
+
+
+def _blocks(part: "pl.DataFrame", at: Vector, entity: str) -> NDArray[np.int64] | None:
+    """Which rows depend on each other: those of one day (they share its weather, its outages),
+    or, where there are too few days to tell, those of one entity."""
+    import polars as pl
+
+    days = np.floor(np.nan_to_num(at) / DAY).astype(np.int64)
+    if len(np.unique(days)) >= DAYS:
+        return days
+    if entity not in part.columns:
+        return None
+    return part.get_column(entity).rank("dense").fill_null(0).cast(pl.Int64).to_numpy()
 
 
 def _scores(scorer: Scorer, matrix: Matrix, arm: Arm, classes: tuple[str, ...]) -> Vector:
@@ -239,13 +254,15 @@ def _tables(job: EvaluateJob, ours: Arm, theirs: Arm, folder: Path) -> Iterator[
 
     Over one period nothing but the source itself can have changed (a unit, a join, a filter), so
     this convicts where drift over time is innocent. Without a time it is only worth knowing.
+    Columns of views that were defined anew are meant to differ.
     """
     time, target = ours.table.schema.time, ours.table.schema.target
+    remade = {o for v in ours.table.views if v not in theirs.table.views for o in v.outputs}
     shared = [c for c in ours.inputs if c.name in theirs.table.schema.names
-              and c.name not in (time, target)]  # fmt: skip
+              and c.name not in (time, target, *remade)]  # fmt: skip
     names = [c.name for c in shared]
     now, before = (read(folder, arm.table, arm.split, names) for arm in (ours, theirs))
-    family = "shift:"
+    family = SHIFT
     if time and time == theirs.table.schema.time:
         family = DRIFT
         one, two = seconds_of(now, time), seconds_of(before, time)
@@ -273,14 +290,15 @@ def _reference(job: EvaluateJob, folder: Path, flavors: Flavors, scorer: Scorer,
     frame = read(folder, theirs.table, theirs.split, [*ours.columns, *theirs.columns])
     part = halves(frame, theirs.table, theirs.split)[1]
     part = part.filter(seconds_of(part, theirs.table.schema.time) >= _border(ours, folder))
-    if part.height < ENOUGH:
+    days = np.floor(seconds_of(part, theirs.table.schema.time) / DAY)
+    if part.height < ENOUGH or len(np.unique(days)) < DAYS:
         return
     rows, chosen, classes = _rows(changed(job, entity=""), part)
     part = part.filter(chosen)
     own = _rival(flavors, scorer, ours, part, classes)
     rivals = _rival(flavors, other, theirs, part, classes)
     if own is not None and rivals is not None:
-        yield from gains(ours.ref, theirs.ref, rows, own, rivals, prefix="reference_gain:",
+        yield from gains(ours.ref, theirs.ref, rows, own, rivals, prefix=f"reference_{GAIN}",
                          only=(PRIMARY[job.task],))  # fmt: skip
 
 

@@ -54,7 +54,10 @@ def draft(frame: "pl.DataFrame", remarks: Sequence[Remark], wishes: Wishes, tabl
     if wishes.time:
         time = contract.column(wishes.time)
         made = changed(made, since=time.low or 0.0, until=time.high or 0.0)
-    return made if task == "regression" else changed(made, classes=_shares(frame, wishes.target))
+    if task == "regression":
+        return made
+    shares = _shares(frame, wishes.target)
+    return changed(made, classes=shares, rare=tuple(_rare(shares, frame.height)))
 
 
 def targets(frame: "pl.DataFrame") -> list[Fact]:
@@ -153,8 +156,7 @@ def _task(frame: "pl.DataFrame", target: Fact) -> tuple[Task, list[str]]:
     if task == "multiclass" and target.dtype in ("int", "float"):
         notes.append(f"{name}: {target.distinct} whole numbers are taken as classes; set `task: regression` to predict the number")  # fmt: skip
     shares = () if task == "regression" else _shares(frame, name)
-    rare = [label for label, share in shares if share * frame.height < FEWEST_ROWS]
-    if rare:
+    if rare := _rare(shares, frame.height):
         notes.append(f"{name}: fewer than {FEWEST_ROWS} rows of {_few(rare)}; group rare classes or collect more")  # fmt: skip
     return task, notes
 
@@ -163,6 +165,10 @@ def _shares(frame: "pl.DataFrame", target: str) -> tuple[tuple[str, float], ...]
     counts = frame.get_column(target).drop_nulls().value_counts(sort=True)
     total = counts.get_column("count").sum()
     return tuple((label(value), n / total) for value, n in counts.iter_rows())
+
+
+def _rare(shares: Sequence[tuple[str, float]], rows: int) -> list[str]:
+    return [name for name, share in shares if share * rows < FEWEST_ROWS]
 
 
 def _time(facts: dict[str, Fact], frame: "pl.DataFrame", wishes: Wishes) -> list[str]:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Flavors", "Matrix", "Scorer", "answer", "submit", "workspace"]
 
 JOB, RESULT, FAILURE = "job.json", "result.json", "failure.json"
+SMALL = 2_000_000
+"""Below this a second thread costs boosting more at its barriers than it brings (measured)."""
 FRAMES = 12
 """Lines of a traceback that an error carries."""
 
@@ -83,22 +85,28 @@ def workspace(jobs: Path) -> Iterator[Path]:
 
 def submit(
     name: str, job: Struct | None, folder: Path, compute: Compute, result: type[R],
-    arguments: Sequence[str] = (),
+    arguments: Sequence[str] = (), *, cells: int | None = None,
 ) -> R:  # fmt: skip
     """Run the process `name` on `folder` (its first argument) and read what it answers.
+
+    `cells`: values of the table it learns from, if any: small ones are learnt in one thread.
 
     Raises Invalid with the job's own words when it fails, or what `Compute.run` raises.
     """
     if job is not None:
         (folder / JOB).write_bytes(canonical(job))
     try:
-        compute.run([name, str(folder), *arguments], folder, {})
+        compute.run([name, str(folder), *arguments], folder, _threads(cells))
     except Invalid:
         if not (folder / FAILURE).exists():
             raise
         failure = msgspec.json.decode((folder / FAILURE).read_bytes(), type=Failure)
         raise Invalid(failure.message, hint=failure.hint) from None
     return msgspec.json.decode((folder / RESULT).read_bytes(), type=result)
+
+
+def _threads(cells: int | None) -> dict[str, str]:
+    return {"OMP_NUM_THREADS": "1"} if cells is not None and cells < SMALL else {}
 
 
 def answer(folder: Path, work: Callable[[bytes], Struct]) -> int:

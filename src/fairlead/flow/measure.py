@@ -11,6 +11,7 @@ from msgspec.structs import replace as changed
 from numpy.typing import NDArray
 
 from fairlead.core.artifact import Task
+from fairlead.core.catalogue import GAIN, SCALE
 from fairlead.core.drift import psi, psi_noise
 from fairlead.core.evidence import Evidence
 from fairlead.core.metrics import METRICS, Metric, metric_interval, paired_gain
@@ -83,7 +84,7 @@ def numbers(subject: Ref, rows: Rows, scores: Vector, slice: str = "") -> Iterat
 
 def gains(
     subject: Ref, against: Ref, rows: Rows, ours: Vector, theirs: Vector, slice: str = "",
-    prefix: str = "gain:", only: Sequence[str] = (),
+    prefix: str = GAIN, only: Sequence[str] = (),
 ) -> Iterator[Evidence]:  # fmt: skip
     """The gain of `subject` over `against` on the same rows, for every metric with a better side."""
     for metric in _metrics(rows.task):
@@ -145,7 +146,7 @@ def moves(
     columns: Sequence[Column], family: str,
 ) -> Iterator[Evidence]:  # fmt: skip
     """`family` + column: PSI of `now` from `before` beyond what chance explains; and for numbers
-    that moved, "scale:" + column: ratio of the medians of their sizes."""
+    that moved, SCALE + column: ratio of the medians of their sizes."""
     schema = Schema(columns=tuple(columns))
     reference = profile(before, schema)
     window = profile(now, schema, like=reference)
@@ -157,7 +158,7 @@ def moves(
         if far > 0 and column.dtype in ("int", "float"):
             ratio = _middle(now.get_column(column.name)) / _middle(before.get_column(column.name))
             if isfinite(ratio):
-                yield Evidence(subject=subject, measure=f"scale:{column.name}", value=ratio,
+                yield Evidence(subject=subject, measure=SCALE + column.name, value=ratio,
                                n=new.n, against=against)  # fmt: skip
 
 

@@ -54,7 +54,7 @@ class Fact(Struct, frozen=True, kw_only=True):
 
 class Draft(Struct, frozen=True, kw_only=True):
     """A project about to be written. `classes`: label and share, most frequent first (empty for a
-    regression). `since`, `until`: UTC seconds of the time column, 0 without one. `findings`: what
+    regression); `rare`: those with too few rows to set some aside while training. `since`, `until`: UTC seconds of the time column, 0 without one. `findings`: what
     the reader may want to change, in words."""
 
     service: str
@@ -63,6 +63,7 @@ class Draft(Struct, frozen=True, kw_only=True):
     rows: int
     facts: tuple[Fact, ...]
     classes: tuple[tuple[str, float], ...] = ()
+    rare: tuple[str, ...] = ()
     since: float = 0.0
     until: float = 0.0
     findings: tuple[str, ...] = ()
@@ -71,32 +72,17 @@ class Draft(Struct, frozen=True, kw_only=True):
 
 def manifest(made: Draft, source: str) -> str:
     """`fairlead.yaml`, at most 60 lines, every choice with its reason."""
-    wishes = made.wishes
+    held = "the newest rows" if made.wishes.time else "rows picked by the seed"
     lines = [
         "# The whole project on one page. Every key, with its meaning: fairlead schema",
         f"service: {word(made.service)}",
         "",
-        "data:",
-        _said(f"  source: {word(source)}", f"{made.rows:,} rows, {len(made.facts)} columns"),
-        _said(f"  target: {word(made.target)}", _target(made)),
-        _said(f"  task: {made.task}", "binary, multiclass or regression"),
-    ]
-    if wishes.time:
-        lines.append(_said(f"  time: {word(wishes.time)}", f"when a prediction is asked; {interval(made.since, made.until, 'datetime')}"))  # fmt: skip
-        lines.append(_said("  # known_at: COLUMN", "when the truth is known, if that is later"))
-    if wishes.entity:
-        lines.append(_said(f"  entity: {word(wishes.entity)}", "whom a row is about"))
-    if wishes.sensitive:
-        lines.append(_said(f"  sensitive: [{', '.join(map(word, wishes.sensitive))}]", "the gate compares how these groups fare"))  # fmt: skip
-    lines.append(_said("  # slices: [COLUMN]", "groups that are evaluated on their own"))
-    lines += _ignored(made)
-    held = "the newest rows" if wishes.time else "rows picked by the seed"
-    lines += [
+        *_data(made, source),
         "",
         "train:",
         _said("  code: train.py", "def train(data, params)"),
         _said("  test: 0.2", f"{held} judge the model and never teach it"),
-        "  params: {learning_rate: 0.1, max_iter: 200}",
+        f"  params: {{learning_rate: 0.1, max_iter: 200, early_stopping: {str(not made.rare).lower()}}}",
         "",
         *_gate(made),
         "",
@@ -113,6 +99,25 @@ def manifest(made: Draft, source: str) -> str:
         *_monitors(made),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _data(made: Draft, source: str) -> list[str]:
+    wishes = made.wishes
+    lines = [
+        "data:",
+        _said(f"  source: {word(source)}", f"{made.rows:,} rows, {len(made.facts)} columns"),
+        _said(f"  target: {word(made.target)}", _target(made)),
+        _said(f"  task: {made.task}", "binary, multiclass or regression"),
+    ]
+    if wishes.time:
+        lines.append(_said(f"  time: {word(wishes.time)}", f"when a prediction is asked; {interval(made.since, made.until, 'datetime')}"))  # fmt: skip
+        lines.append(_said("  # known_at: COLUMN", "when the truth is known, if that is later"))
+    if wishes.entity:
+        lines.append(_said(f"  entity: {word(wishes.entity)}", "whom a row is about"))
+    if wishes.sensitive:
+        lines.append(_said(f"  sensitive: [{', '.join(map(word, wishes.sensitive))}]", "the gate compares how these groups fare"))  # fmt: skip
+    lines.append(_said("  # slices: [COLUMN]", "groups that are evaluated on their own"))
+    return lines + _ignored(made)
 
 
 def training(task: Task) -> str:

@@ -129,7 +129,8 @@ def train(
             job = TrainJob(table=source, split=split, task=data.task, code=str(code), params=chosen,
                            digest=run.code, columns=_columns(source.schema, data), unseen=unseen)  # fmt: skip
             on_progress(f"training {section.code}")
-            made = submit("job", job, folder, compute, Trained)
+            made = submit("job", job, folder, compute, Trained,
+                          cells=source.rows * len(job.columns))  # fmt: skip
         except FairleadError as error:
             failed = changed(run, ended_at=clock.now(), error=str(error))
             records.commit(Change(at=failed.ended_at, actor=actor, verb="model.failed",

@@ -27,8 +27,6 @@ AHEAD = 2
 row whose deadline passed is dropped instead of computed."""
 KNOCK, LONGEST_KNOCK = 0.01, 0.1
 """Seconds between two attempts to reach a replica that is not there; they grow."""
-DEATHS = 2
-"""A row alone in its batch when a replica dies, so many times, is taken for the killer."""
 LOADING = 60.0
 """Seconds a package may take to load before its share counts as failing."""
 SLACK = 1e-5
@@ -38,11 +36,12 @@ SLACK = 1e-5
 class Ask:
     """One row on its way to one package. `started`, `limit`: monotonic seconds; `at`: UTC seconds.
 
-    `alone`: it travels in a batch of its own, being under suspicion. `call` is what it belongs to,
+    `alone`: a replica died while it had this row, so it travels in a batch of its own; when another
+    dies of it, it is the killer. `call` is what it belongs to,
     None when nobody waits. `values` were read by `contract`. `reader` is of the package that answered with `scores`.
     """
 
-    __slots__ = ("alone", "at", "body", "call", "contract", "data", "deaths", "epoch", "fallback",
+    __slots__ = ("alone", "at", "body", "call", "contract", "data", "epoch", "fallback",
                  "features", "id", "late", "limit", "live", "propensity", "reader", "refused", "scores",
                  "started", "unit", "values")  # fmt: skip
 
@@ -58,7 +57,7 @@ class Ask:
         self.refused: Invalid | None = None
         self.live = True
         self.fallback = self.alone = self.late = False
-        self.deaths = self.epoch = 0
+        self.epoch = 0
         self.at = self.limit = 0.0
         self.propensity = 1.0
 
@@ -86,7 +85,7 @@ class Lane:
         self.ready_once = False
         self.patient = False
         self.reason = ""
-        self._since = perf_counter()
+        self._since = self._down = perf_counter()
         self._turn: asyncio.Handle | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._number = 0
@@ -94,6 +93,10 @@ class Lane:
     @property
     def up(self) -> bool:
         return bool(self.links)
+
+    def down_for(self, now: float) -> float:
+        """Seconds without any replica; 0 while there is one."""
+        return 0.0 if self.links else now - self._down
 
     @property
     def settled(self) -> bool:
@@ -156,8 +159,11 @@ class Lane:
     def expire(self, now: float) -> None:
         """Fail what waited past its limit, here or at a replica."""
         for queue in (self.pending, self.mirrored):
+            late = []
             while queue and queue[0].limit <= now:
-                self.desk.failed(self, [queue.popleft()], LATE)
+                late.append(queue.popleft())
+            if late:
+                self.desk.failed(self, late, LATE)
         for link in self.links:
             for flight in link.flights.values():
                 if flight and flight[0].limit <= now:
@@ -197,6 +203,8 @@ class Lane:
                 _, link = await self.loop.create_unix_connection(lambda: Link(self), path.name)
                 pause = KNOCK
                 await link.over
+                if link.hello is None:
+                    raise ConnectionError("not the package that was asked for")
             except OSError:
                 self._look(reason)
                 await asyncio.sleep(pause)
@@ -226,6 +234,7 @@ class Lane:
         """A replica died with `link.flights` under way. The first of them may have killed it."""
         if link in self.links:
             self.links.remove(link)
+            self._down = perf_counter()
         flights = [f for f in link.flights.values() if f]
         link.flights.clear()
         if not self.patient:
@@ -233,20 +242,14 @@ class Lane:
             for asks in flights:
                 self.desk.failed(self, asks, "the replica died")
             return
-        for place, asks in reversed(list(enumerate(flights))):
-            for ask in reversed(asks):
-                self._again(ask, suspect=place == 0, last=len(asks) == 1)
-
-    def _again(self, ask: Ask, *, suspect: bool, last: bool) -> None:
-        if not suspect:
+        for ask in reversed([a for asks in flights[1:] for a in asks]):
             self.put_first(ask)
-            return
-        ask.deaths += last
-        ask.alone = True
-        if ask.deaths >= DEATHS:
-            self.desk.failed(self, [ask], "the replica died of this row")
-        else:
-            self.put_first(ask)
+        for ask in reversed(flights[0] if flights else []):
+            if ask.alone:
+                self.desk.failed(self, [ask], "the replica died of this row")
+            else:
+                ask.alone = True
+                self.put_first(ask)
 
     def got(self, asks: list[Ask], status: int, data: bytes) -> None:
         """A replica's word on one batch."""

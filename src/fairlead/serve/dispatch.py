@@ -6,7 +6,6 @@ from time import perf_counter
 
 import msgspec
 
-from fairlead.core.contract import Malformed
 from fairlead.errors import FairleadError, Invalid
 from fairlead.ports import Clock, Online
 from fairlead.serve import wire
@@ -140,8 +139,9 @@ class Dispatch:
             call.exchange.ok(call.render(call))
             return
         if len(asks) > self.config.queue:
-            call.exchange.refuse(refusal_of(Malformed(
-                f"{len(asks)} rows in one request", hint=f"send at most {self.config.queue}")))  # fmt: skip
+            call.exchange.refuse(Refusal(
+                status=413, code="rows", message=f"{len(asks)} rows in one request",
+                hint=f"send at most {self.config.queue}, or raise serve.max_queue"))  # fmt: skip
             return
         if not self.gate.enter(len(asks)):
             self.shed.n += 1
@@ -184,7 +184,8 @@ class Dispatch:
         now = perf_counter()
         if trouble is None and not lane.breaker.allows(now):
             trouble = "the package fails too often and is not asked for a while"
-        if trouble is None and not (lane.patient or lane.up):
+        patience = self.config.deadline if lane.patient else 0.0
+        if trouble is None and lane.down_for(now) > patience:
             trouble = "no replica is running"
         if trouble is not None:
             self.failed(lane, [ask], trouble)
@@ -272,8 +273,9 @@ class Dispatch:
 
     def _fall_back(self, ask: Ask, lane: Lane | None, reason: str) -> None:
         plan = self.plan
-        if reason != GONE and plan is not None and lane is not plan.baseline and not ask.fallback:
-            ask.fallback, ask.alone, ask.deaths, ask.refused = True, False, 0, None
+        again = reason != GONE and not ask.fallback and ask.values is not None
+        if again and plan is not None and lane is not plan.baseline:
+            ask.fallback, ask.alone, ask.refused = True, False, None
             self.fallbacks.n += 1
             self._offer(ask, plan.baseline)
             return
@@ -287,6 +289,8 @@ class Dispatch:
         if call.left:
             return
         self.gate.leave(len(call.asks))
+        if call.gone:
+            return
         bare = [a for a in call.asks if a.scores is None]
         if bare and self.config.fallback is None:
             self.unanswered.n += len(bare)

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -13,6 +14,7 @@ from time import perf_counter
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace as changed
 
 from fairlead.errors import Missing
 from fairlead.ports import Clock, Online, Router
@@ -37,6 +39,8 @@ FLUSH = 0.02
 SETTLE = 0.05
 """Seconds without a request before a draining gateway believes that none is on its way."""
 DRAIN = 10.0
+SPARE = 64
+"""Descriptors for everything that is not a caller."""
 FAREWELL = 0.25
 """Seconds in which an idle connection may still send the request that it is just sending."""
 
@@ -60,6 +64,7 @@ def run(config: GatewayConfig, state: Path, listener: socket.socket, doors: Door
     except ImportError:
         raise Missing("uvloop is not installed", hint='pip install "fairlead[serve]"') from None
     gc.freeze()
+    config = _within_descriptors(config)
     return uvloop.run(_Gateway(config, state, doors).serve(listener, lifeline))
 
 
@@ -155,6 +160,16 @@ class _Gateway:
         gauge("fairlead_journal_lost", "Journal rows dropped so far.", lambda: self.sink.lost)
         gauge("fairlead_journal_waiting_bytes", "Not yet written.", lambda: self.sink.waiting)
         gauge("fairlead_resident_bytes", "Memory of this process.", _resident)
+
+
+def _within_descriptors(config: GatewayConfig) -> GatewayConfig:
+    """As many connections as there may be open files, so that the limit refuses and not the kernel."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = config.limits.connections + SPARE
+    allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    limits = changed(config.limits, connections=max(1, allowed - SPARE))
+    return changed(config, limits=limits)
 
 
 def _token(config: GatewayConfig) -> str:

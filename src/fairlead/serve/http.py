@@ -255,7 +255,7 @@ class Connection(asyncio.Protocol):
         if self._parser is None:
             self._parser = self.site.parser(self)
         fresh, self._complete = self.state in _FRESH, False
-        if fresh or self.state == _HEAD:
+        if fresh or self.state == _HEAD or self._chunked():
             self._seen += len(data)
         try:
             self._parser.feed_data(data)
@@ -265,8 +265,16 @@ class Connection(asyncio.Protocol):
             return
         if self.state == _HEAD and self._seen > self.site.limits.header_bytes:
             self._end(_LARGE_HEAD)
+        elif self._chunked() and self._head is not None:
+            # Chunk headers and trailers are no body, but must not be endless either.
+            if self._seen - self._size > self._head.endpoint.max_body + self.site.limits.header_bytes:
+                self._end(_large_body(self._head.endpoint))
         elif fresh and self._complete and self.state in _FRESH:
             self._memorise(data)
+
+    def _chunked(self) -> bool:
+        """Whether the body that is arriving is chunked."""
+        return self.state == _BODY and self._head is not None and self._head.length < 0
 
     def _memorise(self, data: bytes) -> None:
         end, head = data.find(b"\r\n\r\n") + 4, self._head

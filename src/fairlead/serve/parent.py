@@ -13,9 +13,12 @@ __all__ = ["keep"]
 
 GRACE = 15.0
 """Seconds a worker may take to finish after SIGTERM."""
-YOUNG = 1.0
-"""A worker that dies younger than this (seconds) is followed after a pause that doubles."""
-LONGEST = 2.0
+YOUNG = 0.1
+"""A worker that dies younger than this (seconds) counts as failing at its start."""
+PATIENCE = 3
+"""Failing starts in a row before there is a pause; it doubles up to the longest one. A fork costs
+3 ms, so even a worker that always dies is no burden."""
+LONGEST = 0.25
 GLANCE = 0.05
 """Seconds between two looks at whether the worker hangs."""
 
@@ -75,9 +78,10 @@ class _Parent:
             return
 
     def _fork(self) -> None:
-        pause = min(LONGEST, 0.01 * 2 ** min(self.failures, 10)) if self.failures > 1 else 0.0
-        if pause and select.select([self.wake], [], [], pause)[0]:
-            return
+        if self.failures >= PATIENCE:
+            pause = min(LONGEST, 0.01 * 2 ** min(self.failures - PATIENCE, 10))
+            if select.select([self.wake], [], [], pause)[0]:
+                return
         sys.stdout.flush()
         sys.stderr.flush()
         ours, theirs = os.pipe()

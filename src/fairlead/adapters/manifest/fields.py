@@ -148,6 +148,8 @@ FIELDS: Mapping[type[Struct], Mapping[str, Field]] = {
         "hold": duration("Each step lasts at least this long.", zero=True),
         "patience": duration("Without enough evidence after this long, the candidate is rolled back."),
         "sticky_by": text("Request column that names the unit: a unit keeps meeting the same package."),
+        "min_pairs": number("Labelled requests of a shadow before feedback is judged.", 1),
+        "max_errors": number("Share of errors that is none worth comparing.", 0, 1, open=True),
         "alpha": number("Chance of rolling back a harmless candidate.", 0, 0.5, open=True),
         "beta": number("Chance of promoting a harmful one.", 0, 0.5, open=True),
         "slow_ms": number("An answer slower than this counts as slow, in milliseconds.", 0, open=True),

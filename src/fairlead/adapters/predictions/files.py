@@ -26,7 +26,7 @@ from fairlead.adapters.predictions.segments import Segment, Segments
 from fairlead.core.answers import Answers, Cursor, Tail, answers_of, matrix
 from fairlead.core.journal import Batch, Entry, Note
 from fairlead.core.prediction import Feedback, Prediction
-from fairlead.errors import Missing, Unavailable
+from fairlead.errors import Corrupt, Missing, Unavailable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -39,7 +39,7 @@ IMPORT = "import"
 """The gateway name of feedback that came by file."""
 
 STRIDE = 16
-"""Journals of one gateway that one `tail` reads at most: bounds its memory."""
+"""Journals of one gateway that one `tail` reads, or one segment more: bounds its memory."""
 
 TRIES = 5
 """A reader that meets a file just sealed or merged away starts over so many times."""
@@ -110,15 +110,21 @@ class PredictionFiles:
     def seal(self) -> int:
         """Turn finished journals into segments, delete them, and merge segments that are small.
 
-        Returns how many rows moved. A crash at any point loses and doubles nothing.
+        Returns how many rows moved; 0 while another process seals. A crash at any point loses and
+        doubles nothing. Raises Corrupt for a damaged journal, after all others are sealed.
         """
-        moved = 0
-        for journal in self._journals.finished():
-            moved += self._seal(journal)
-            journal.path.unlink()
-        if moved:
-            while self._segments.merge():
+        moved, damage = 0, None
+        with self._segments.lock() as mine:
+            for journal in self._journals.finished() if mine else ():
+                try:
+                    moved += self._seal(journal)
+                    journal.path.unlink()
+                except Corrupt as error:
+                    damage = error
+            while moved and self._segments.merge():
                 pass
+        if damage is not None:
+            raise damage
         return moved
 
     def _seal(self, journal: Journal) -> int:
@@ -141,9 +147,11 @@ class PredictionFiles:
         import polars as pl
 
         journals = self._journals.all()
+        # An id spells its gateway, whose journals hold all answers to it.
+        own = [j for j in journals if j.gateway in prediction_id]
         found = [
             prediction
-            for journal in journals
+            for journal in own or journals
             for entry in holding(journal, prediction_id)
             if isinstance(entry, Batch) and prediction_id in entry.ids
             for prediction in predictions_of(entry, self._spec_of)
@@ -232,8 +240,12 @@ class _Reader:
         return sorted(n for n in sealed | fresh if n >= start)
 
     def _end(self, gateway: str, start: int) -> int:
-        """The last sequence to read in this turn."""
-        return max(self._sequences(gateway, start)[:STRIDE], default=start)
+        """The last sequence to read in this turn: some STRIDE on, at the end of a segment, so that
+        large segments are read once and whole."""
+        end = max(self._sequences(gateway, start)[:STRIDE], default=start)
+        split = (s.last for s in self._segments
+                 if s.kind == "answers" and s.gateway == gateway and s.first <= end)  # fmt: skip
+        return max(end, *split, end)
 
     def _more(self, ends: dict[str, int]) -> bool:
         return any(n > end for g, end in ends.items() for n in self._sequences(g, 0)[-1:])

@@ -53,9 +53,7 @@ def _free(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except FileNotFoundError:
+    except (BlockingIOError, FileNotFoundError):
         return False
     return True
 
@@ -84,19 +82,16 @@ def holding(journal: Journal, text: str) -> Iterator[Entry]:
     """Entries whose bytes contain `text`: a look-up that decodes almost nothing."""
     needle = text.encode()
     with journal.path.open("rb") as file:
-        if not file.seek(0, 2):
+        if not needle or not file.seek(0, 2):
             return
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            at, start = data.find(needle), len(HEADER)
-            while at >= 0:
-                end = start
-                while end <= at and end + 8 <= len(data):
-                    start, end = end, end + 8 + int.from_bytes(data[end : end + 4], "little")
-                whole = data[start:end]
-                if end > len(data):
-                    return
-                yield from (entry for entry, _ in frames(whole))
-                at, start = data.find(needle, end), end
+            start, at = len(HEADER), data.find(needle)
+            while at >= 0 and start + 8 <= len(data):
+                end = start + 8 + int.from_bytes(data[start : start + 4], "little")
+                if end > at:
+                    yield from (entry for entry, _ in frames(data[start:end]))
+                    at = data.find(needle, end)
+                start = end
 
 
 def write(gateway: str, journals: Journals, sealed: Callable[[], int], made: Sequence[Entry]) -> None:

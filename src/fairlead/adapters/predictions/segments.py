@@ -1,8 +1,10 @@
 """Segments: sealed Parquet files of the prediction log, found by name, written all or nothing."""
 
+import fcntl
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
@@ -19,6 +21,9 @@ ROW_GROUP = 8192
 
 SMALL = 4 * 2**20
 """Bytes; runs of smaller neighbours are merged into one file."""
+
+MERGED = 500_000
+"""Rows of a merged file at most: bounds the memory of merging, and of reading one whole."""
 
 FAN = 8
 """How many small neighbours make a merge worth while: each row is rewritten log_8 times."""
@@ -100,6 +105,18 @@ class Segments:
         every = (s.last for kind in KEY for s in self.all(kind) if s.gateway == gateway)
         return max(every, default=-1)
 
+    @contextmanager
+    def lock(self) -> Iterator[bool]:
+        """Whether this process alone may write while the context lasts."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / ".lock").open("wb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
     def write(self, kind: str, service: str, gateway: str, first: int, last: int,
               table: "pl.DataFrame") -> None:  # fmt: skip
         """One file, sorted by id, durable before its name appears."""
@@ -110,7 +127,6 @@ class Segments:
                  "-".join(_plain(e) for e in ends), "parquet")  # fmt: skip
         target = self._folder / ".".join(parts)
         draft = self._folder / f".{target.name}.draft"
-        self._folder.mkdir(parents=True, exist_ok=True)
         table.write_parquet(draft, row_group_size=ROW_GROUP, statistics=True, compression="zstd")
         _sync(draft)
         draft.rename(target)
@@ -122,7 +138,9 @@ class Segments:
 
         for kind in KEY:
             for run in _runs(self.all(kind)):
-                if not _alike([pl.read_parquet_schema(s.path) for s in run]):
+                lazy = [pl.scan_parquet(s.path) for s in run]
+                rows = sum(frame.select(pl.len()).collect().item() for frame in lazy)
+                if rows > MERGED or not _alike([frame.collect_schema() for frame in lazy]):
                     continue
                 tables = [pl.read_parquet(s.path) for s in run]
                 table = pl.concat(tables, how="diagonal_relaxed")

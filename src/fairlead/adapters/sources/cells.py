@@ -104,7 +104,7 @@ def remarks(series: "pl.Series") -> list[Finding]:
         constant = len(values) == len(series)
         seen = f"every cell is {values.item(0)!r:.40}" + ("" if constant else " or null")
         return [_found(series, seen, "kept; a model can learn nothing from it" if constant else "kept")]
-    if series.dtype == pl.Int64 and counts_rows(series):
+    if series.dtype.is_integer() and counts_rows(series):
         return [_found(series, "it counts the rows", "kept; list it under data.ignore, for it tells "
                        "a model nothing but the order")]  # fmt: skip
     if series.dtype == pl.String:

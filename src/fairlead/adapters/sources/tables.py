@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -70,10 +71,11 @@ def _typed(series: "pl.Series", comma: bool, target: str, moments: Collection[st
     if series.dtype in (pl.Categorical, pl.Enum):
         series = series.cast(pl.String)
     if series.dtype != pl.String:
-        return as_moment(series) if moment else (series, [])
-    if series.name in known:
+        result, findings = as_moment(series) if moment else (series, [])
+    elif series.name in known:
         return typed_as(series, known[series.name], comma=comma)
-    result, findings = typed(series, comma=comma, target=series.name == target, moment=moment)
+    else:
+        result, findings = typed(series, comma=comma, target=series.name == target, moment=moment)
     return result, findings + ([] if contract else remarks(result))
 
 
@@ -103,12 +105,12 @@ def _text(path: Path) -> tuple[list["pl.Series"], list[Finding], bool]:
         names, renamed = _names(form.names)
         frame, mended = _parse(path, text, form, names, Path(scratch))
     findings += [*form.findings, *renamed, *mended]
-    blank = _all_null(frame)
+    blank = _all_empty(frame)
     if blank.any():
         findings.append(Finding(column="", seen=f"{blank.sum():,} empty lines", done="skipped"))
         frame = frame.filter(~blank)
     columns = frame.get_columns()
-    for at in (len(columns) - 1, 0):
+    for at in dict.fromkeys((len(columns) - 1, 0)):
         reason = _useless(columns[at]) if not form.names[at] else ""
         if reason:
             findings.append(Finding(column="", seen=f"column {at + 1} has no name and {reason}",
@@ -137,16 +139,17 @@ def _names(given: tuple[str, ...]) -> tuple[list[str], list[Finding]]:
 def _useless(series: "pl.Series") -> str:
     import polars as pl
 
-    if series.null_count() == len(series):
+    if _all_empty(series.to_frame()).all():
         return "no cell with a value"
     whole = series.cast(pl.Int64, strict=False)
     return "counts the rows" if counts_rows(whole) else ""
 
 
-def _all_null(frame: "pl.DataFrame") -> "pl.Series":
+def _all_empty(frame: "pl.DataFrame") -> "pl.Series":
+    """Per row: whether no cell holds anything."""
     import polars as pl
 
-    return frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
+    return frame.select(pl.all_horizontal(pl.all().str.len_bytes().fill_null(0) == 0)).to_series()
 
 
 def _parse(path: Path, text: Path, form: Dialect, names: list[str], scratch: Path,
@@ -154,10 +157,9 @@ def _parse(path: Path, text: Path, form: Dialect, names: list[str], scratch: Pat
     """All cells as strings. Fast if every line has as many fields as the header, else with care."""
     import polars as pl
 
-    separators, quotes = _counted(text, form)
     try:
         frame = _csv(text, form, names)
-        if quotes % 2 == 0 and (len(names) == 1 or _even(separators, form, frame)):
+        if len(names) == 1 or _even(text, form, frame):
             return frame, []
     except pl.exceptions.PolarsError:
         pass  # why, and in which line, is for the careful reading to say
@@ -173,31 +175,24 @@ def _csv(text: Path, form: Dialect, names: list[str]) -> "pl.DataFrame":
                        separator=form.separator, skip_lines=form.skip, glob=False)  # fmt: skip
 
 
-def _counted(text: Path, form: Dialect) -> tuple[int, int]:
-    """How many separators and quotes the data holds."""
-    separators = quotes = 0
-    with text.open("rb") as file:
-        for _ in range(form.skip):
-            file.readline()
-        while chunk := file.read(CHUNK):
-            separators += chunk.count(form.separator.encode())
-            quotes += chunk.count(b'"')
-    return separators, quotes
-
-
-def _even(separators: int, form: Dialect, frame: "pl.DataFrame") -> bool:
+def _even(text: Path, form: Dialect, frame: "pl.DataFrame") -> bool:
     """Whether no line is short or long: all separators of the file are accounted for.
 
     A short line is silently filled with nulls by the fast parser, and half a line lost that way.
     """
     import polars as pl
 
+    separator = form.separator.encode()
+    with text.open("rb") as file:
+        for _ in range(form.skip):
+            file.readline()
+        separators = sum(chunk.count(separator) for chunk in iter(partial(file.read, CHUNK), b""))
     gaps = frame.width - 1
     if separators == gaps * frame.height:
         return True
     inside = pl.all().str.count_matches(form.separator, literal=True).sum()
     between = separators - int(frame.select(pl.sum_horizontal(inside)).item())
-    blank = int(_all_null(frame).sum())
+    blank = int(_all_empty(frame).sum())
     return between in (gaps * frame.height, gaps * (frame.height - blank))
 
 

@@ -72,7 +72,7 @@ def _announce(root: Path, manifest: Manifest) -> None:
     client = found(root)
     ready = msgspec.json.decode(path.read_bytes()).get("ready", False)
     sample = _sample_of(root, client) if ready else None
-    console().print(call_view(manifest.service, client.url, sample), crop=False)
+    console().print(call_view(manifest.service, client.url, sample, manifest.serve.token_file), crop=False)
 
 
 def _body(row: str) -> bytes:

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from fairlead.adapters.manifest import json_schema
@@ -29,7 +30,7 @@ CANARY = ("fairlead serve   (the evidence comes from live traffic)", "fairlead r
 
 def init(table: Path, wishes: Wishes, into: Path, *, as_json: bool) -> int:
     """Write a project for a table; without a target, say which there could be (status 2)."""
-    if not table.is_file():
+    if not table.exists():
         near = sorted(p.name for p in table.parent.glob("*") if p.suffix in (".csv", ".parquet", ".tsv"))  # fmt: skip
         raise Missing(f"no file {table}", hint=f"tables in that folder: {', '.join(near[:8])}" if near else "--from names a CSV or Parquet file")  # fmt: skip
     if (into / "fairlead.yaml").exists():
@@ -40,7 +41,8 @@ def init(table: Path, wishes: Wishes, into: Path, *, as_json: bool) -> int:
         read = tables.read(table, target=wishes.target, moments=moments)
         if not wishes.target:
             facts = start.targets(read.frame)
-            call = f"fairlead init --from {table} --target {facts[0].name if facts else 'COLUMN'}"
+            best = quote(facts[0].name) if facts else "COLUMN"
+            call = f"fairlead init --from {quote(str(table))} --target {best}"
             emit({"targets": facts}, targets_view(facts, call), as_json=as_json)
             return 2
         remarks = [Remark(f.column, f"{f.seen}; {f.done}") for f in read.findings]
@@ -49,7 +51,7 @@ def init(table: Path, wishes: Wishes, into: Path, *, as_json: bool) -> int:
     emit({"project": made, "written": written}, draft_view(made), as_json=as_json)
     if not as_json:
         console().print("\nwrote    " + ", ".join(str(p) for p in written))
-        cd = "" if into.resolve() == Path.cwd() else f"cd {into} && "
+        cd = "" if into.resolve() == Path.cwd() else f"cd {quote(str(into))} && "
         next_commands(f"{cd}fairlead run", "fairlead serve")
     return 0
 

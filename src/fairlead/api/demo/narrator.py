@@ -52,6 +52,8 @@ class Narrator:
         wall = time.monotonic() - first[0] if first else 0.0
         text = f"{event.body.get('reason', '')}; {bad} answers came from the fallback, no request failed"
         self._say(event, "rolled back", text, "bad")
+        if "rolled_back" in self._ledger.steps:
+            return
         days = (event.at - first[1]) / 86400 if first else 0.0
         self._ledger.rolled_back(event.at, wall, days, bad)
 

@@ -37,12 +37,11 @@ CONNECTIONS = 16
 
 class Dates(Struct, frozen=True, kw_only=True):
     """UTC seconds of the replayed year: the first request, the broken feed, the careless
-    candidate (trained on rows since `since`), an idle stretch that is skipped, and the end."""
+    candidate, an idle stretch that is skipped, and the end."""
 
     live: float
     defect: float
     careless: float
-    since: float
     skip: tuple[float, float]
     end: float
 
@@ -51,9 +50,9 @@ def _at(month: int, day: int) -> float:
     return datetime(2013, month, day, tzinfo=UTC).timestamp()
 
 
-FULL = Dates(live=_at(5, 1), defect=_at(5, 4), careless=_at(5, 10), since=_at(3, 10),
+FULL = Dates(live=_at(5, 1), defect=_at(5, 4), careless=_at(5, 10),
              skip=(_at(8, 1), _at(8, 1)), end=_at(8, 1))  # fmt: skip
-SHORT = Dates(live=_at(5, 10), defect=_at(5, 11), careless=_at(5, 14), since=_at(3, 10),
+SHORT = Dates(live=_at(5, 10), defect=_at(5, 11), careless=_at(5, 14),
               skip=(_at(6, 3), _at(6, 22)), end=_at(7, 20))  # fmt: skip
 
 
@@ -187,10 +186,10 @@ class Story:
         wider = "; ".join(f"{c.column}: {c.text}" for c in change.changes if c.column == "distance")
         self._say("snapshot", f"{dataset.ref.short}: the feed changed ({wider or change.size})", "watch")
         decision = project.gate(project.train(dataset=dataset.ref).ref)
-        worst = max(decision.because, key=lambda v: v.outcome)
         if not decision.proceed:
-            self._ledger.happened("refused", self._clock.now(), worst.check.name)
-            self._say("refused", f"{decision.subject.short}: {worst.check.name} ({worst.reason})", "bad")
+            failed = [v for v in decision.because if v.outcome is Outcome.FAIL]
+            self._ledger.happened("refused", self._clock.now(), failed[0].check.name)
+            self._say("refused", f"{decision.subject.short}: {'; '.join(v.check.name for v in failed)}", "bad")
 
     def _careless(self) -> None:
         """A candidate that refuses destinations which its training window never saw."""
@@ -199,7 +198,7 @@ class Story:
         project.manifest = replace(manifest, train=replace(manifest.train, unseen="error"))
         self._world.export(self._root, self._clock.now())
         dataset, _ = project.snapshot()
-        decision = project.gate(project.train(dataset=dataset.ref, since=self._dates.since).ref)
+        decision = project.gate(project.train(dataset=dataset.ref, until=self._dates.live).ref)
         if not decision.proceed:
             worst = max(decision.because, key=lambda v: v.outcome)
             self._say("refused", f"{decision.subject.short}: {worst.reason}", "bad")

@@ -1,6 +1,7 @@
 """Answers of the service on a screen, and how to ask it."""
 
 import json
+from shlex import quote
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -27,13 +28,14 @@ def answers_view(answer: Any, sent: str) -> RenderableType:
     return Group(Text("sent a sample row:", "dim"), verbatim(sent), Text(""), table)
 
 
-def call_view(service: str, url: str, sample: dict[str, Any] | None) -> RenderableType:
+def call_view(service: str, url: str, sample: dict[str, Any] | None, token_file: str = "") -> RenderableType:
     """Where the service is, and a call to copy."""
     head = Text.assemble((service, "bold"), " answers on ", (url, "bold green"), ("   (Ctrl-C stops it)", "dim"))  # fmt: skip
     if sample is None:
         return head
     body = json.dumps(sample, ensure_ascii=False).replace("'", "'\\''")
-    call = f"curl -s {url}/predict -H 'content-type: application/json' -d '{body}'"
+    token = f' -H "authorization: Bearer $(cat {quote(token_file)})"' if token_file else ""
+    call = f"curl -s {url}/predict{token} -H 'content-type: application/json' -d '{body}'"
     return Group(head, Text(""), verbatim(call), Text(""),
                  Text("in another terminal: fairlead predict, fairlead status, fairlead why PREDICTION", "dim"))  # fmt: skip
 

@@ -62,7 +62,7 @@ def status_view(status: Status) -> RenderableType:
 
 
 def _service(status: Status) -> Text:
-    text = Text(status.name, "bold")
+    text = Text.assemble((status.name, "bold"))
     gateway = status.gateway
     if gateway is None:
         return text.append("  is not running: start it with `fairlead serve`", "yellow")

@@ -1,0 +1,1 @@
+"""Simulations behind every error that a release states: Fairlead and others on the same traffic."""
