@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from math import log
 
 import numpy as np
+from numpy.typing import NDArray
 
+from fairlead.core.arms import ENOUGH, GROWTH
 from fairlead.core.check import Check, Odds
 from fairlead.core.decision import replay
 from fairlead.core.evidence import EvidenceSet, Fact, Tally
@@ -18,9 +20,11 @@ from fairlead.core.release import Phase, Release, advance, apply
 from fairlead.core.traffic import Fixed, Step, TrafficPlan
 from prove.traffic import NEVER, Floats, Ints, Traffic, first
 
-__all__ = ["ACT", "NEW", "OLD", "Mixture", "audit", "harm", "pooled", "safe", "tallies"]
+__all__ = ["ACT", "NEW", "OLD", "Mixture", "audit", "closing", "harm", "pooled", "safe", "tallies"]
 
 NEW, OLD = Ref("package", "model", "b2"), Ref("package", "model", "a1")
+
+Bools = NDArray[np.bool_]
 
 ODDS = Odds(alpha=0.05, beta=0.05)
 ACT = log(1 / ODDS.alpha)
@@ -40,37 +44,60 @@ class Mixture:
         self._sum = np.log(weights / weights.sum()) + np.zeros((1, runs))
         self._ratio = ratio
 
-    def add(self, xc: Ints, nc: Ints, xt: Ints, nt: Ints) -> Floats:
-        """Add one window per run (runs,), or several (runs, m); return log e (runs,)."""
-        windows = [np.asarray(a, dtype=np.float64).reshape(len(xc), -1) for a in (xc, nc, xt, nt)]
-        both = (windows[1] > 0) & (windows[3] > 0)
-        for m in range(both.shape[1]):
-            x, n, y, k = (np.where(both[:, m], w[:, m], 0.0) for w in windows)
-            odds = n / np.maximum(k, 1) * self._ratio
-            self._sum += x * self._steps + (x + y) * (
-                np.log1p(odds) - np.log1p(odds * np.exp(self._steps))
-            )
-        return self.log_e()
+    def add(self, xc: Floats, nc: Floats, xt: Floats, nt: Floats) -> Floats:
+        """Close one window per run; all (runs,). Returns log e."""
+        self._sum += self._factor(xc, nc, xt, nt)
+        return _mixed(self._sum)
 
-    def log_e(self) -> Floats:
-        """log e as it stands (runs,)."""
-        top = self._sum.max(axis=0)
-        return np.asarray(top + np.log(np.exp(self._sum - top).sum(axis=0)))
+    def peek(self, xc: Floats, nc: Floats, xt: Floats, nt: Floats, closed: Bools) -> Floats:
+        """log e with one window that still grows; it ends here in the runs where it is `closed`."""
+        factor = self._factor(xc, nc, xt, nt)
+        log_e = _mixed(self._sum + factor)
+        self._sum += np.where(closed, factor, 0.0)
+        return log_e
+
+    def _factor(self, xc: Floats, nc: Floats, xt: Floats, nt: Floats) -> Floats:
+        both = (nc > 0) & (nt > 0)
+        odds = np.where(both, nc, 0) / np.maximum(nt, 1) * self._ratio
+        gain = np.log1p(odds) - np.log1p(odds * np.exp(self._steps))
+        return np.asarray(np.where(both, xc * self._steps + (xc + xt) * gain, 0.0))
+
+
+def _mixed(logs: Floats) -> Floats:
+    top = logs.max(axis=0)
+    return np.asarray(top + np.log(np.exp(logs - top).sum(axis=0)))
+
+
+def closing(traffic: Traffic) -> Bools:
+    """Whether the observer closes its window after a look (runs, looks): `core.arms`."""
+    closed = np.zeros(traffic.nc.shape, dtype=np.bool_)
+    seen, grown = np.zeros((2, len(closed))), np.zeros((2, len(closed)))
+    for look in range(closed.shape[1]):
+        grown += traffic.nc[:, look], traffic.nt[:, look]
+        closed[:, look] = (grown >= np.maximum(ENOUGH, GROWTH * seen)).all(axis=0)
+        seen += np.where(closed[:, look], grown, 0)
+        grown = np.where(closed[:, look], 0, grown)
+    return closed
 
 
 def harm(traffic: Traffic, ratio: float = 1.0) -> Floats:
-    """log e of harm at every look (runs, looks); one window a look."""
+    """log e of harm at every look (runs, looks), in the windows of an observer."""
     return _path(traffic, Mixture(len(traffic.xc), ratio))
 
 
 def safe(traffic: Traffic, exclude: float = 2.0) -> Floats:
-    """log e of safety at every look (runs, looks)."""
+    """log e of safety at every look (runs, looks), in the windows of an observer."""
     return _path(traffic, Mixture(len(traffic.xc), exclude, below=True))
 
 
 def _path(traffic: Traffic, mixture: Mixture) -> Floats:
-    columns = zip(traffic.xc.T, traffic.nc.T, traffic.xt.T, traffic.nt.T, strict=True)
-    return np.stack([mixture.add(*window) for window in columns], axis=1)
+    closed, path = closing(traffic), np.zeros(traffic.xc.shape)
+    window = np.zeros((4, len(path)))
+    for look in range(path.shape[1]):
+        window += [part[:, look] for part in (traffic.xc, traffic.nc, traffic.xt, traffic.nt)]
+        path[:, look] = mixture.peek(*window, closed[:, look])
+        window = np.where(closed[:, look], 0, window)
+    return path
 
 
 def pooled(paths: Sequence[Floats]) -> Floats:
@@ -79,11 +106,20 @@ def pooled(paths: Sequence[Floats]) -> Floats:
 
 
 def tallies(traffic: Traffic, run: int, looks: int, measure: str) -> list[Fact]:
-    """What an observer reports of one run after so many looks."""
+    """What an observer reports of one run after so many looks: one tally per arm and window."""
+    one = slice(run, run + 1)
+    cut = Traffic(traffic.xc[one, :looks], traffic.nc[one, :looks], traffic.xt[one, :looks],
+                  traffic.nt[one, :looks], traffic.rows)  # fmt: skip
+    ends = closing(cut)[0]
+    starts = np.flatnonzero(np.concatenate([[True], ends[:-1]]))
+
+    def sums(part: Ints) -> list[int]:
+        return [int(n) for n in np.add.reduceat(part[0], starts)]
+
     return [
-        Tally(subject=subject, measure=measure, at=float(t), events=int(x[run, t]), n=int(n[run, t]))
-        for subject, x, n in ((NEW, traffic.xc, traffic.nc), (OLD, traffic.xt, traffic.nt))
-        for t in range(looks)
+        Tally(subject=subject, measure=measure, at=float(at), events=x, n=n)
+        for subject, events, exposures in ((NEW, cut.xc, cut.nc), (OLD, cut.xt, cut.nt))
+        for at, x, n in zip(starts, sums(events), sums(exposures), strict=True)
     ]
 
 

@@ -111,8 +111,8 @@ def by_hour(entered: Ints, events: Events) -> tuple[Floats, Floats]:
     for hour in range(WEEK):
         born = np.arange(hour + 1)
         x = events[:, :, born, hour - born].astype(np.int64)
-        c, t = risk[:, :, born]
-        path[:, hour] = mixture.add(x[1], t, x[0], c)
+        for s in born:
+            path[:, hour] = mixture.add(x[1, :, s], risk[1, :, s], x[0, :, s], risk[0, :, s])
         risk[:, :, born] -= x
         converted += x.sum(axis=2)
         asked = entered[:, :, : hour + 1].sum(axis=2).astype(np.float64)

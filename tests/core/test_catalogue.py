@@ -36,7 +36,8 @@ def test_a_gate_asks_for_the_measure_of_the_task(task: Task, primary: str) -> No
 def test_small_tables_need_not_prove_a_second_measure() -> None:
     second = next(c for c in gate_checks(GateSection(), "binary", [], compared=True)
                   if c.measure == "gain:skill")  # fmt: skip
-    assert (second.on_unknown, second.on_fail) == ({Action.ALERT}, {Action.ROLLBACK})
+    assert second.on_unknown == {Action.ALERT}
+    assert second.on_fail == {Action.ROLLBACK}
 
 
 def test_a_check_of_the_manifest_takes_the_place_of_the_ready_made_one() -> None:
@@ -116,9 +117,13 @@ def test_each_breaking_change_is_named() -> None:
 
 
 def test_a_release_watches_errors_slowness_and_paired_loss() -> None:
-    rules = {c.measure: c.rule for c in release_checks(ReleaseSection(slow_ms=50), "regression")}
-    assert rules == {"errors": Harm(negligible=0.01), "slow": Harm(negligible=0.01),
-                     "brier_pair": PairedLoss()}  # fmt: skip
+    section = ReleaseSection(slow_ms=50, max_errors=0.004, min_pairs=300)
+    checks = {c.measure: c for c in release_checks(section, "regression")}
+    assert {m: c.rule for m, c in checks.items()} == {
+        "errors": Harm(negligible=0.004), "slow": Harm(negligible=0.01), "brier_pair": PairedLoss()
+    }  # fmt: skip
+    assert checks["brier_pair"].min_n == 300
+    assert checks["slow"].name == "slower than 50 ms"
     silent = release_checks(ReleaseSection(), "binary", feedback=False)
     assert {c.measure for c in silent} == {"errors", "slow"}
 

@@ -37,12 +37,12 @@ CONNECTIONS = 16
 
 class Dates(Struct, frozen=True, kw_only=True):
     """UTC seconds of the replayed year: the first request, the broken feed, the careless
-    candidate, an idle stretch that is skipped, and the end."""
+    candidate, stretches without traffic, and the end."""
 
     live: float
     defect: float
     careless: float
-    skip: tuple[float, float]
+    idle: tuple[tuple[float, float], ...] = ()
     end: float
 
 
@@ -50,10 +50,9 @@ def _at(month: int, day: int) -> float:
     return datetime(2013, month, day, tzinfo=UTC).timestamp()
 
 
-FULL = Dates(live=_at(5, 1), defect=_at(5, 4), careless=_at(5, 10),
-             skip=(_at(8, 1), _at(8, 1)), end=_at(8, 1))  # fmt: skip
-SHORT = Dates(live=_at(5, 10), defect=_at(5, 11), careless=_at(5, 14),
-              skip=(_at(6, 3), _at(6, 22)), end=_at(7, 20))  # fmt: skip
+FULL = Dates(live=_at(5, 1), defect=_at(5, 4), careless=_at(5, 10), end=_at(8, 1))
+SHORT = Dates(live=_at(5, 1), defect=_at(5, 2), careless=_at(5, 3), end=_at(7, 19),
+              idle=((_at(5, 7), _at(5, 16)), (_at(5, 28), _at(6, 24))))  # fmt: skip
 
 
 def run(*, quick: bool = False, folder: Path | None = None) -> int:
@@ -149,7 +148,7 @@ class Story:
         assert isinstance(package, PackageSpec)
         acts = [(self._dates.defect, self._defect), (self._dates.careless, self._careless)]
         hours = (h for h in self._world.hours(self._dates.live, self._dates.end, package.contract.names)
-                 if not self._dates.skip[0] <= h.at < self._dates.skip[1])  # fmt: skip
+                 if not any(a <= h.at < b for a, b in self._dates.idle))  # fmt: skip
         exported = self._dates.live
         async with Client("127.0.0.1", port, CONNECTIONS) as client:
             drive = Drive(self._project, self._clock, client, hours, self._screen.traffic,
