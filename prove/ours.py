@@ -25,6 +25,7 @@ __all__ = ["ACT", "NEW", "OLD", "Mixture", "audit", "closing", "harm", "pooled",
 NEW, OLD = Ref("package", "model", "b2"), Ref("package", "model", "a1")
 
 Bools = NDArray[np.bool_]
+Counts = Ints | Floats
 
 ODDS = Odds(alpha=0.05, beta=0.05)
 ACT = log(1 / ODDS.alpha)
@@ -44,19 +45,19 @@ class Mixture:
         self._sum = np.log(weights / weights.sum()) + np.zeros((1, runs))
         self._ratio = ratio
 
-    def add(self, xc: Floats, nc: Floats, xt: Floats, nt: Floats) -> Floats:
+    def add(self, xc: Counts, nc: Counts, xt: Counts, nt: Counts) -> Floats:
         """Close one window per run; all (runs,). Returns log e."""
         self._sum += self._factor(xc, nc, xt, nt)
         return _mixed(self._sum)
 
-    def peek(self, xc: Floats, nc: Floats, xt: Floats, nt: Floats, closed: Bools) -> Floats:
+    def peek(self, xc: Counts, nc: Counts, xt: Counts, nt: Counts, closed: Bools) -> Floats:
         """log e with one window that still grows; it ends here in the runs where it is `closed`."""
         factor = self._factor(xc, nc, xt, nt)
         log_e = _mixed(self._sum + factor)
         self._sum += np.where(closed, factor, 0.0)
         return log_e
 
-    def _factor(self, xc: Floats, nc: Floats, xt: Floats, nt: Floats) -> Floats:
+    def _factor(self, xc: Counts, nc: Counts, xt: Counts, nt: Counts) -> Floats:
         both = (nc > 0) & (nt > 0)
         odds = np.where(both, nc, 0) / np.maximum(nt, 1) * self._ratio
         gain = np.log1p(odds) - np.log1p(odds * np.exp(self._steps))
@@ -70,9 +71,10 @@ def _mixed(logs: Floats) -> Floats:
 
 def closing(traffic: Traffic) -> Bools:
     """Whether the observer closes its window after a look (runs, looks): `core.arms`."""
-    closed = np.zeros(traffic.nc.shape, dtype=np.bool_)
-    seen, grown = np.zeros((2, len(closed))), np.zeros((2, len(closed)))
-    for look in range(closed.shape[1]):
+    runs, looks = traffic.nc.shape
+    closed = np.zeros((runs, looks), dtype=np.bool_)
+    seen, grown = np.zeros((2, runs)), np.zeros((2, runs))
+    for look in range(looks):
         grown += traffic.nc[:, look], traffic.nt[:, look]
         closed[:, look] = (grown >= np.maximum(ENOUGH, GROWTH * seen)).all(axis=0)
         seen += np.where(closed[:, look], grown, 0)
@@ -91,11 +93,12 @@ def safe(traffic: Traffic, exclude: float = 2.0) -> Floats:
 
 
 def _path(traffic: Traffic, mixture: Mixture) -> Floats:
-    closed, path = closing(traffic), np.zeros(traffic.xc.shape)
-    window = np.zeros((4, len(path)))
-    for look in range(path.shape[1]):
+    runs, looks = traffic.nc.shape
+    closed, path = closing(traffic), np.zeros((runs, looks))
+    window = np.zeros((4, runs))
+    for look in range(looks):
         window += [part[:, look] for part in (traffic.xc, traffic.nc, traffic.xt, traffic.nt)]
-        path[:, look] = mixture.peek(*window, closed[:, look])
+        path[:, look] = mixture.peek(window[0], window[1], window[2], window[3], closed[:, look])
         window = np.where(closed[:, look], 0, window)
     return path
 

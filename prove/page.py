@@ -9,8 +9,9 @@ __all__ = ["rows", "write"]
 
 HEAD = """# Proofs: the stated errors, simulated
 
-This page is generated: `make prove` draws everything again and fails when a figure, or a byte of
-this page, differs. The sources are in `prove/`; no figure is written by hand.
+This page is generated: `make prove` draws everything again, with the seeds at the end, and writes
+the same bytes. The sources are in `prove/`; no figure is written by hand. What the words mean is
+said in [How Fairlead decides](how-fairlead-decides.md).
 
 Unless a row says otherwise: 3,000 requests a minute, 10 % of them to the candidate, a look every
 minute, errors of 0.5 %, α = β = 5 %. All methods see the same draws. "Requests" are those of both
@@ -23,14 +24,14 @@ arms together. In brackets: how many of the runs.
 TAIL = """
 ## How it was done
 
-**Fairlead.** Evidence for thousands of runs is computed at once by the formula of
-`fairlead.core.sequential`, because a decision of the product takes a millisecond and these tables
-need some {looks:,}. Then runs are taken out of each situation, half of them among those that acted,
-and shown to the product itself: `advance` and `apply` of `fairlead.core.release` over an
-`EvidenceSet` of the counts so far, at the look that acts and at the one before. The phase of the
-release must be the one the figures say, and `replay` of each decision must give the same bytes:
-{judged:,} decisions were compared, none differed. Revenue runs through `fairlead.core.amounts`
-itself.
+**Fairlead.** Evidence for thousands of runs is computed at once, by the formula of
+`fairlead.core.sequential` and in the windows in which `fairlead.core.arms` counts, because a decision
+of the product takes about a millisecond and this table needs millions. Then runs are taken out of
+each situation, half of them among those that acted, and shown to the product itself: `advance` and
+`apply` of `fairlead.core.release` over an `EvidenceSet` of the counts so far, at the look that acts
+and at the one before. The release must end as the figures say, and `replay` of each decision must
+give the same bytes. {judged:,} decisions were compared; none differed. Revenue runs through
+`fairlead.core.amounts` itself.
 
 **Others**, as their documentation or source says; none of them states a chance of being wrong:
 - Argo Rollouts: a success rate below 99 % fails a check, `failureLimit: 3`, so the fourth failed
@@ -48,7 +49,7 @@ itself.
 **Not in the table yet:** the candidate with 30 % errors behind the real gateway at 200 requests/s.
 It is measured on running processes, not simulated.
 
-Seeds and runs, row by row: {seeds}.
+Seed and runs of each row, from the top: {seeds}.
 """
 
 
@@ -73,11 +74,10 @@ def rows(part: int = 1, told: Callable[[str], object] = str) -> list[Row]:
 def write(table: Iterable[Row]) -> str:
     """The page as Markdown."""
     lines, seeds, judged = [], [], 0
-    for place, row in enumerate(table, 1):
+    for row in table:
         kept = {True: "yes", False: "**no**", None: ""}[row.met]
         cells = (row.situation, row.bar, row.ours, row.others, kept)
         lines.append("| " + " | ".join(cells) + " |")
-        seeds.append(f"{place}: {row.seed}, {row.runs:,}")
+        seeds.append(f"{row.seed} ({row.runs:,})")
         judged += row.judged
-    looks = 10_000_000
-    return HEAD + "\n".join(lines) + "\n" + TAIL.format(looks=looks, judged=judged, seeds="; ".join(seeds))
+    return HEAD + "\n".join(lines) + "\n" + TAIL.format(judged=judged, seeds=", ".join(seeds))

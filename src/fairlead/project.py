@@ -50,7 +50,7 @@ from fairlead.ports import (
     Records,
     Router,
 )
-from fairlead.settings import Settings, settings
+from fairlead.settings import Settings, child_environment, settings
 
 if TYPE_CHECKING:
     import polars as pl
@@ -104,7 +104,7 @@ class Project:
             root, manifest, records=records, blobs=LocalBlobs(state / "blobs"),
             online=lambda: SqliteOnline(state / "online.db"),
             log=PredictionFiles(state / "predictions", lambda ref: _spec_of(records, ref)),
-            router=LocalRouter(state / "run"), compute=LocalCompute(), actor=chosen.actor,
+            router=LocalRouter(state / "run"), compute=LocalCompute(child_environment({})), actor=chosen.actor,
             clock=SharedClock(chosen.clock) if chosen.clock else SystemClock(),
             notifier=LogNotifier(state / "alerts.log"),
         )  # fmt: skip

@@ -25,7 +25,7 @@ KINDS: tuple[ColumnEncoding, ...] = (
     Codes(column="d", vocabulary=("a", "b"), unseen="error"), Words(column="w", tokens=("red", "blue")),
     Moment("t"),
 )  # fmt: skip
-numbers = st.none() | st.floats(allow_nan=False) | st.integers(-(10**400), 10**400)
+numbers = st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**400), 10**400)
 rows = st.fixed_dictionaries({
     "n": numbers, "m": numbers, "f": st.none() | st.booleans(),
     "c": st.sampled_from([None, "a", "b", "zz"]), "d": st.sampled_from([None, "a", "b"]),

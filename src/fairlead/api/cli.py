@@ -119,9 +119,10 @@ def _run(
 def _demo(
     quick: Annotated[bool, typer.Option("--quick", help="Half a minute instead of a minute and a half.")] = False,
     folder: Annotated[Path | None, typer.Option(metavar="PATH", show_default=False, help="Work here (default: a temporary folder).")] = None,
+    shot: Annotated[Path | None, typer.Option(metavar="FILE", show_default=False, help="Write the timeline as an SVG picture.")] = None,
 ) -> None:  # fmt: skip
     """Watch the whole loop on real flights, from release to retraining."""
-    raise typer.Exit(demo.run(quick=quick, folder=folder))
+    raise typer.Exit(demo.run(quick=quick, folder=folder, shot=shot))
 
 
 @app.command("schema", rich_help_panel=START)

@@ -19,6 +19,7 @@ class Encoder:
     """Turns values in the order of `names` into one row of the model's matrix.
 
     Bit-equal to `compile_row` of the same row; only the way is shorter: names are resolved once.
+    Numbers are finite: the contract refuses others at the door, where `compile_row` clamps them.
     """
 
     def __init__(self, encoding: Encoding, names: Sequence[str]) -> None:

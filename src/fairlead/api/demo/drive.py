@@ -62,11 +62,10 @@ class Drive:
 
     async def play(self) -> AsyncIterator[float]:
         """Yield the time after every few hours, so that the story can act."""
-        began, count = time.monotonic(), 0
-        for hour in self._hours:
+        began = time.monotonic()
+        for count, hour in enumerate(self._hours, 1):
             started = time.monotonic()
             await self._hour(hour)
-            count += 1
             if count % GLANCE == 0:
                 self._glance()
                 yield hour.at + HOUR

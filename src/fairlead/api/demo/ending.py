@@ -1,16 +1,22 @@
 """The demo's ending: what had to happen, when it did, and one prediction explained."""
 
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+
 from msgspec import Struct, field
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from fairlead.api.demo.drive import Tally
-from fairlead.api.demo.screen import day
+from fairlead.api.demo.screen import Beat, day, line
 from fairlead.api.present.lineage import why_tree
 from fairlead.flow.govern import Why
 
-__all__ = ["Ledger", "close"]
+__all__ = ["Ledger", "close", "picture"]
+
+PICTURE_WIDTH = 132
 
 STEPS = {
     "released": "a model is released",
@@ -36,7 +42,6 @@ class Ledger(Struct, kw_only=True):
     seconds: float = 0.0
     days: float = 0.0
     bad: int = 0
-    bad_before: int = 0
     tally: Tally = field(default_factory=Tally)
 
     def happened(self, step: str, at: float, text: str) -> None:
@@ -54,20 +59,36 @@ class Ledger(Struct, kw_only=True):
 
 
 def close(out: Console, ledger: Ledger, elapsed: float) -> int:
-    """Print the closing tables; 0 when every step happened and no request failed."""
+    """Print why one answer was given and the closing tables; 0 when every step happened and no
+    request failed."""
     if ledger.why is not None:
         out.print(Text("\nWhy did the last one answer what it answered?", "bold"))
         out.print(why_tree(ledger.why))
-    table = Table(box=None, padding=(0, 2), title_justify="left", show_header=False)
+    out.print(outcome(ledger, elapsed))
+    complete = all(step in ledger.steps for step in STEPS)
+    return 0 if complete and not ledger.tally.failed and ledger.audited else 1
+
+
+def outcome(ledger: Ledger, elapsed: float) -> RenderableType:
+    """Every step with its time, and the figures."""
+    table = Table(box=None, padding=(0, 2), show_header=False)
     for step, text in STEPS.items():
         done = ledger.steps.get(step)
         mark = Text("✓", "green") if done else Text("✗", "bold red")
-        table.add_row(mark, text, Text(day(done[0]) if done else "", "dim"), done[1] if done else "did not happen")
-    out.print(Text("\nWhat happened", "bold"))
-    out.print(table)
-    out.print(_figures(ledger, elapsed))
-    complete = all(step in ledger.steps for step in STEPS)
-    return 0 if complete and not ledger.tally.failed and ledger.audited else 1
+        at = Text(day(done[0]) if done else "", "dim", justify="right")
+        table.add_row(mark, text, at, done[1] if done else "did not happen")
+    return Group(Text("\nWhat happened", "bold"), table, Text(""), _figures(ledger, elapsed))
+
+
+def picture(path: Path, beats: Sequence[Beat], ledger: Ledger, elapsed: float) -> None:
+    """The timeline and the closing tables as an SVG of a terminal."""
+    out = Console(record=True, file=StringIO(), width=PICTURE_WIDTH, highlight=False,
+                  force_terminal=True, color_system="truecolor")  # fmt: skip
+    for beat in beats:
+        out.print(line(beat))
+    out.print(outcome(ledger, elapsed))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    out.save_svg(str(path), title="make demo")
 
 
 def _figures(ledger: Ledger, elapsed: float) -> Table:
@@ -85,5 +106,5 @@ def _figures(ledger: Ledger, elapsed: float) -> Table:
         ("the demo took", f"{elapsed:.0f} s", ""),
     )  # fmt: skip
     for name, value, note in rows:
-        table.add_row(name, Text(value, "bold", justify="right"), Text(note, "dim"))
+        table.add_row(Text(name), Text(value, "bold", justify="right"), Text(note, "dim"))
     return table

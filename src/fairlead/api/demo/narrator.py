@@ -6,6 +6,9 @@ from fairlead.api.demo.drive import Tally
 from fairlead.api.demo.ending import Ledger
 from fairlead.api.demo.screen import Screen
 from fairlead.core.event import Event
+from fairlead.core.ref import Ref
+from fairlead.core.release import Release
+from fairlead.core.traffic import Adaptive, Fixed
 from fairlead.ports import Records
 
 __all__ = ["Narrator"]
@@ -35,11 +38,10 @@ class Narrator:
         self._say(event, "gate", f"passed: {len(event.body['checks'])} checks against the live model", "good")
 
     def _release_started(self, event: Event) -> None:
-        if "release" not in self._ledger.steps:
-            self._ledger.bad_before = self.tally.fallbacks if self.tally else 0
         steps = self._release(event).plan.steps
-        shape = " → ".join("shadow" if s.mirror else f"{_share(s.share)}" for s in steps)
-        self._say(event, "release", f"{event.body['to']['candidates'][0][:24]}…: {shape}", "watch")
+        shape = " → ".join("shadow" if s.mirror else _share(s.share) for s in steps)
+        package = Ref.parse(event.body["to"]["candidates"][0])
+        self._say(event, "release", f"{package.short}: {shape}", "watch")
 
     def _release_advanced(self, event: Event) -> None:
         release = self._release(event)
@@ -58,7 +60,7 @@ class Narrator:
         self._ledger.rolled_back(event.at, wall, days, bad)
 
     def _release_promoted(self, event: Event) -> None:
-        self._say(event, "promoted", f"{event.body['to'].get('winner', '')[:24]}… answers everything", "good")
+        self._say(event, "promoted", f"{Ref.parse(event.body['to']['winner']).short} answers everything", "good")
         if "retrained" in self._ledger.steps:
             self._ledger.happened("promoted", event.at, "the retrained model answers everything")
 
@@ -83,9 +85,9 @@ class Narrator:
         self.busy = False
         self._say(event, "failed", f"{event.body['step']}: {event.body['reason']}", "bad")
 
-    def _release(self, event: Event):  # type: ignore[no-untyped-def]
+    def _release(self, event: Event) -> Release:
         return self._records.release(event.subject.removeprefix("release/"))
 
 
-def _share(share: object) -> str:
-    return f"{getattr(share, 'weight', 0.0):.0%}"
+def _share(share: Fixed | Adaptive) -> str:
+    return f"{share.weight:.0%}" if isinstance(share, Fixed) else "adaptive"

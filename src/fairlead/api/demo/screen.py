@@ -4,12 +4,12 @@ import time
 from datetime import UTC, datetime
 
 from msgspec import Struct
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Beat", "Screen", "Traffic", "day"]
+__all__ = ["Beat", "Screen", "Traffic", "day", "line"]
 
 MOODS = {"good": "green", "bad": "red", "watch": "yellow", "plain": "cyan"}
 WIDTH = 24
@@ -46,6 +46,16 @@ def day(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%e %b %H:%M").strip()
 
 
+def line(beat: Beat) -> RenderableType:
+    """One row of the timeline."""
+    row = Table.grid(padding=(0, 2))
+    row.add_column(width=12, justify="right", style="dim")
+    row.add_column(width=11, style=f"bold {MOODS[beat.mood]}")
+    row.add_column(overflow="fold")
+    row.add_row(day(beat.at), beat.title, beat.text)
+    return row
+
+
 class Screen:
     """Prints beats as they come; on a terminal a live line stands below them."""
 
@@ -74,12 +84,7 @@ class Screen:
         """Add a beat to the timeline and print it."""
         beat = Beat(at=at, elapsed=self.elapsed, title=title, text=text, mood=mood)
         self.beats.append(beat)
-        row = Table.grid(padding=(0, 2))
-        row.add_column(width=12, justify="right", style="dim")
-        row.add_column(width=11, style=f"bold {MOODS[mood]}")
-        row.add_column(overflow="fold")
-        row.add_row(day(at) if at else "", title, text)
-        self._console.print(row)
+        self._console.print(line(beat))
 
     def _line(self) -> Text:
         t = self.traffic

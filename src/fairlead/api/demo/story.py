@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from fairlead.adapters.clock import SharedClock
 from fairlead.api.console import console
 from fairlead.api.demo.drive import Drive
-from fairlead.api.demo.ending import Ledger, close
+from fairlead.api.demo.ending import Ledger, close, picture
 from fairlead.api.demo.narrator import Narrator
 from fairlead.api.demo.screen import Screen, Traffic
 from fairlead.api.demo.server import Server
@@ -55,10 +55,11 @@ SHORT = Dates(live=_at(5, 1), defect=_at(5, 2), careless=_at(5, 3), end=_at(7, 1
               idle=((_at(5, 7), _at(5, 16)), (_at(5, 28), _at(6, 24))))  # fmt: skip
 
 
-def run(*, quick: bool = False, folder: Path | None = None) -> int:
+def run(*, quick: bool = False, folder: Path | None = None, shot: Path | None = None) -> int:
     """Play the whole loop on real flights; 0 when every step happened and no request failed.
 
     `folder`: where the project stays for looking at afterwards (default: a temporary one).
+    `shot`: an SVG file to write the timeline and the closing tables to.
     """
     example, out = _example(), console()
     root = folder or Path(tempfile.mkdtemp(prefix="fairlead-demo-"))
@@ -76,6 +77,8 @@ def run(*, quick: bool = False, folder: Path | None = None) -> int:
             open_project = lambda: stack.enter_context(Project.open(root, settings))  # noqa: E731
             story = Story(open_project, clock, example, root, screen, dates)
             ledger = story.play()
+        if shot is not None:
+            picture(shot, screen.beats, ledger, screen.elapsed)
         return close(out, ledger, screen.elapsed)
     finally:
         if folder is None:

@@ -98,8 +98,9 @@ def _model(parent: Tree, why: Why) -> None:
     views = [a for a in why.lineage if isinstance(a.spec, FeaturesSpec)]
     for features in views:
         node.add(Text.assemble(("features ", "dim"), (name(features.ref), "cyan"), (f"  joined {stamp(features.created_at)}", "dim")))  # fmt: skip
-    for dataset in why.datasets:
-        node.add(_dataset(dataset))
+    for table in dict.fromkeys(d.ref.name for d in why.datasets):
+        versions = sorted((d for d in why.datasets if d.ref.name == table), key=lambda d: d.created_at)
+        node.add(_dataset(versions[-1], len(versions) - 1))
     if why.learnt is not None:
         node.add(_learnt(why.learnt))
 
@@ -119,10 +120,12 @@ def _run(run: Run) -> RenderableType:
     return Group(*lines)
 
 
-def _dataset(dataset: Artifact) -> Text:
+def _dataset(dataset: Artifact, earlier: int) -> Text:
+    """The version that was read, and how many earlier ones it grew from."""
     spec = dataset.spec
     rows = f"  {count(spec.rows)} rows in {len(spec.parts)} parts" if isinstance(spec, DatasetSpec) else ""  # fmt: skip
-    return Text.assemble(("dataset ", "dim"), (name(dataset.ref), "cyan"), rows, (f"  committed {stamp(dataset.created_at)}", "dim"))  # fmt: skip
+    grew = f", grown from {earlier} earlier versions" if earlier else ""
+    return Text.assemble(("dataset ", "dim"), (name(dataset.ref), "cyan"), rows, (f"  committed {stamp(dataset.created_at)}{grew}", "dim"))  # fmt: skip
 
 
 def _learnt(learnt: Learnt) -> RenderableType:
