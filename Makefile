@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 2
 
-.PHONY: demo test check lint types contracts docs prove lock clean
+.PHONY: demo test check lint types contracts docs prove bench lock clean
 
 demo: .venv/.serving            ## the whole loop on real flights; QUICK=1 for a short one
 	@$(BIN)/fairlead demo $(if $(QUICK),--quick)
@@ -14,14 +14,18 @@ test: .venv/.developing         ## every test that needs no root, network or con
 check: lint types contracts     ## what reads the code without running it
 
 lint: .venv/.developing
-	@$(BIN)/ruff check src tests examples
+	@$(BIN)/ruff check src tests examples prove
 types: .venv/.developing
 	@$(BIN)/mypy
 contracts: .venv/.developing
 	@$(BIN)/lint-imports
 
-prove: .venv/.developing        ## slow simulations behind the stated error bounds
+prove: .venv/.developing        ## the stated errors, simulated: writes docs/proofs.md, fails when a bar is not kept
+	@$(BIN)/python -m prove
 	@$(BIN)/pytest -q -m slow tests/prove
+
+bench: .venv/.serving           ## Fairlead and other model servers side by side; INSTALL=1 gets the others
+	@$(BIN)/python -m bench.serve $(if $(INSTALL),--install)
 
 lock: .venv/.developing         ## refresh the pinned, hashed dependencies
 	@$(BIN)/python requirements/lock.py

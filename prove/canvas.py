@@ -40,7 +40,9 @@ class Canvas:
         """Text whose baseline starts (ends, has its middle) at a point; `turn`: upwards."""
         turned = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if turn else ""
         safe = text.replace("&", "&amp;").replace("<", "&lt;")
-        self.add(f'<text x="{x:.1f}" y="{y:.1f}" class="f-{ink} {kind}" text-anchor="{anchor}"{turned}>{safe}</text>')
+        self.add(
+            f'<text x="{x:.1f}" y="{y:.1f}" class="f-{ink} {kind}" text-anchor="{anchor}"{turned}>{safe}</text>'
+        )
 
     def svg(self) -> str:
         width, height = self._size
@@ -72,9 +74,13 @@ class Chart:
         """Title, the names of both axes, and the line at the bottom."""
         left, top, width, height = self._box
         self._canvas.label(left, top - 14, title, kind="title")
-        self._canvas.label(left + width / 2, top + height + 38, across, "muted", anchor="middle", kind="small")
+        self._canvas.label(
+            left + width / 2, top + height + 38, across, "muted", anchor="middle", kind="small"
+        )
         if up:
-            self._canvas.label(left - 46, top + height / 2, up, "muted", anchor="middle", kind="small", turn=True)
+            self._canvas.label(
+                left - 46, top + height / 2, up, "muted", anchor="middle", kind="small", turn=True
+            )
         self._stroke((left, top + height), (left + width, top + height), "s-muted thin")
 
     def ticks(self, xs: Iterable[tuple[float, str]], ys: Iterable[tuple[float, str]]) -> None:
@@ -91,9 +97,13 @@ class Chart:
 
     def line(self, points: Sequence[Point], ink: Ink, *, dash: bool = False) -> None:
         placed = " ".join(f"{x:.1f},{y:.1f}" for x, y in (self.place(*p) for p in points))
-        self._canvas.add(f'<polyline class="line s-{ink}{" dash" if dash else ""}" points="{placed}"/>')
+        self._canvas.add(
+            f'<polyline class="line s-{ink}{" dash" if dash else ""}" points="{placed}"/>'
+        )
 
-    def level(self, y: float, text: str, ink: Ink = "ink", *, up: float = 6.0, left: bool = False) -> None:
+    def level(
+        self, y: float, text: str, ink: Ink = "ink", *, up: float = 6.0, left: bool = False
+    ) -> None:
         """A dashed line across, its name above the right (or left) end by so many points."""
         self.line([(self._x[0], y), (self._x[1], y)], ink, dash=True)
         self.note(self._x[0 if left else 1], y, text, ink, anchor="start" if left else "end", up=up)
@@ -116,7 +126,9 @@ class Chart:
                          f'height="{height:.1f}" opacity="0.6"/>')  # fmt: skip
 
     def _stroke(self, a: Point, b: Point, kind: str) -> None:
-        self._canvas.add(f'<line class="{kind}" x1="{a[0]:.1f}" y1="{a[1]:.1f}" x2="{b[0]:.1f}" y2="{b[1]:.1f}"/>')
+        self._canvas.add(
+            f'<line class="{kind}" x1="{a[0]:.1f}" y1="{a[1]:.1f}" x2="{b[0]:.1f}" y2="{b[1]:.1f}"/>'
+        )
 
 
 def _part(value: float, span: Point, log: bool) -> float:

@@ -21,7 +21,9 @@ LESS = 4
 
 def judged(traffic: Traffic, log_harm: Floats, log_safe: Floats | None = None) -> int:
     """Decisions compared with those of the product."""
-    return audit((CHECK,), lambda run, looks: tallies(traffic, run, looks, "errors"), log_harm, log_safe)
+    return audit(
+        (CHECK,), lambda run, looks: tallies(traffic, run, looks, "errors"), log_harm, log_safe
+    )
 
 
 def others(traffic: Traffic) -> dict[str, Ints]:

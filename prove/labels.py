@@ -64,7 +64,9 @@ def revenue(runs: int) -> Row:
                others=f"peeking t-test {percent(naive)}", seed=53, runs=runs)  # fmt: skip
 
 
-def spending(seed: int, runs: int, scale: float, looks: int = 60, users: int = 1000) -> tuple[float, float]:
+def spending(
+    seed: int, runs: int, scale: float, looks: int = 60, users: int = 1000
+) -> tuple[float, float]:
     """Shares of runs rolled back by the winsorised sequence, and by a t-test at every look."""
     rng = np.random.default_rng(seed)
 

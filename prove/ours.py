@@ -146,7 +146,11 @@ def audit(
             good = log_safe is not None and log_safe[run, look] >= ACT
             end = _phase(checks, EvidenceSet(facts(run, look + 1)))
             assert (end is Phase.ROLLED_BACK) == bad, (run, look, end)
-            assert log_safe is None or (end is Phase.PROMOTED) == (good and not bad), (run, look, end)
+            assert log_safe is None or (end is Phase.PROMOTED) == (good and not bad), (
+                run,
+                look,
+                end,
+            )
             compared += 1
     return compared
 

@@ -15,7 +15,8 @@ said in [How Fairlead decides](how-fairlead-decides.md).
 
 Unless a row says otherwise: 3,000 requests a minute, 10 % of them to the candidate, a look every
 minute, errors of 0.5 %, α = β = 5 %. All methods see the same draws. "Requests" are those of both
-arms together. In brackets: how many of the runs.
+arms together. In brackets: how many of the runs. A method that is quick to roll back has to be read
+beside the first row: whoever always cries wolf is the first to see one. Rows without a bar only inform.
 
 | situation | bar | Fairlead | others, same traffic | kept |
 |---|---|---|---|---|

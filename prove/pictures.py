@@ -76,7 +76,9 @@ def looking(runs: int) -> str:
         ("Fairlead, α = 5 %", mine, "ours", 0),
     )  # fmt: skip
     for name, at, ink, up in named:
-        part = [(look / HOUR, 100 * float((at < look).mean())) for look in range(0, 24 * HOUR + 1, 5)]
+        part = [
+            (look / HOUR, 100 * float((at < look).mean())) for look in range(0, 24 * HOUR + 1, 5)
+        ]
         chart.line(part, ink)
         text = f"{part[-1][1]:.1f}".removesuffix(".0")
         chart.note(24, part[-1][1], f"{text} %  {name}", ink, aside=10, up=up)
@@ -90,7 +92,9 @@ def incident(runs: int) -> str:
     traffic = draw(63, runs, HOUR, base=rate)
     path = ours.harm(traffic)
     run = int(np.argsort(path.max(axis=1))[runs // 2])
-    canvas = Canvas(860, 510, "An incident that hits both arms is no evidence against the candidate")
+    canvas = Canvas(
+        860, 510, "An incident that hits both arms is no evidence against the candidate"
+    )
     minutes = [(m, str(m)) for m in range(0, 61, 10)]
     rates = Chart(canvas, (70, 50, 730, 160), (0, 60), (0, 10))
     rates.band(20, 30)
@@ -117,7 +121,9 @@ SIZES = ((1.5, 500, 600), (2.0, 250, 500), (3.0, 100, 400), (5.0, 50, 300), (10.
 
 def effects(runs: int) -> str:
     """Median requests until a candidate that fails so much more often is rolled back."""
-    canvas = Canvas(860, 400, "Requests until a harmful candidate is rolled back, by size of the harm")
+    canvas = Canvas(
+        860, 400, "Requests until a harmful candidate is rolled back, by size of the harm"
+    )
     chart = Chart(canvas, (80, 50, 560, 280), (1.4, 10.5), (100, 300_000), log_x=True, log_y=True)
     chart.ticks([(r, f"× {r:g}") for r, _, _ in SIZES],
                 [(n, f"{n:,}") for n in (100, 1000, 10_000, 100_000)])  # fmt: skip

@@ -58,7 +58,9 @@ def leaking(runs: int) -> Row:
     traffic = draw(31, runs, HOUR, base=0.01, rows=1000, share=0.13)
     path = ours.harm(traffic)
     false = share_of(first(path >= ACT))
-    told = Traffic(traffic.xc, np.full_like(traffic.nc, 100), traffic.xt, np.full_like(traffic.nt, 900), 1000)
+    told = Traffic(
+        traffic.xc, np.full_like(traffic.nc, 100), traffic.xt, np.full_like(traffic.nt, 900), 1000
+    )
     naive = share_of(first(ours.harm(told) >= ACT))
     done = audit((CHECK,), lambda run, looks: tallies(traffic, run, looks, "errors"), path)
     return Row(situation="router sends 13 % when told 10 %, 1 hour: rolled back for errors", bar="≤ 5 %",

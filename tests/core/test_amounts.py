@@ -24,7 +24,9 @@ def test_parts_add_up_and_the_cap_cuts() -> None:
     whole = amounts(x, top)
     parts = amounts(x[:1234], top) + Amounts() + amounts(x[1234:], top)
     assert parts.n == whole.n and parts.total == pytest.approx(whole.total)
-    assert whole.total <= x.sum() and whole.squares == pytest.approx((np.minimum(x, top) ** 2).sum())
+    assert whole.total <= x.sum() and whole.squares == pytest.approx(
+        (np.minimum(x, top) ** 2).sum()
+    )
 
 
 def test_few_units_say_nothing_so_the_check_does_not_know() -> None:
@@ -35,7 +37,9 @@ def test_few_units_say_nothing_so_the_check_does_not_know() -> None:
 
 def test_the_interval_is_that_of_gbstats() -> None:
     """SequentialTwoSidedTTest of gbstats 0.8.0, tuning parameter 5000, absolute difference."""
-    found = gap(Amounts(10_000, 12_000.0, 40_000.0), Amounts(9_000, 10_000.0, 33_000.0), planned=5000)
+    found = gap(
+        Amounts(10_000, 12_000.0, 40_000.0), Amounts(9_000, 10_000.0, 33_000.0), planned=5000
+    )
     assert found == pytest.approx((0.0888888888888888, 0.017280572759133195, 0.1604972050186444))
 
 

@@ -117,10 +117,11 @@ def test_each_breaking_change_is_named() -> None:
 
 
 def test_a_release_watches_errors_slowness_and_paired_loss() -> None:
-    section = ReleaseSection(slow_ms=50, max_errors=0.004, min_pairs=300)
+    section = ReleaseSection(slow_ms=50, max_errors=0.004, min_pairs=300, margin=0.02)
     checks = {c.measure: c for c in release_checks(section, "regression")}
     assert {m: c.rule for m, c in checks.items()} == {
-        "errors": Harm(negligible=0.004), "slow": Harm(negligible=0.01), "brier_pair": PairedLoss()
+        "errors": Harm(negligible=0.004), "slow": Harm(negligible=0.01),
+        "brier_pair": PairedLoss(margin=0.02, tolerate=0.02),
     }  # fmt: skip
     assert checks["brier_pair"].min_n == 300
     assert checks["slow"].name == "slower than 50 ms"

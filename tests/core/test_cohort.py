@@ -22,7 +22,9 @@ COHORTS = st.builds(Cohort, entered=st.tuples(st.integers(50, 90), st.integers(5
 
 
 def test_the_number_at_risk_falls_with_events_and_with_those_lost() -> None:
-    cohort = Cohort(entered=(10, 90), events={3.0: (1, 4), 1.0: (2, 0)}, left={1.0: (0, 6), 2.0: (1, 1)})
+    cohort = Cohort(
+        entered=(10, 90), events={3.0: (1, 4), 1.0: (2, 0)}, left={1.0: (0, 6), 2.0: (1, 1)}
+    )
     assert list(at_risk([cohort])) == [(2, 10, 0, 90), (0, 8, 0, 84), (1, 7, 4, 83)]
 
 
@@ -69,7 +71,9 @@ def ramp(rng: np.random.Generator, ratio: float) -> Outcome:
         entered = (int(8000 * share), int(8000 * (1 - share)))
         risk, events = list(entered), {}
         for age in range(18 - hour):
-            x = tuple(int(rng.binomial(n, h)) for n, h in zip(risk, (0.004 * ratio, 0.004), strict=True))
+            x = tuple(
+                int(rng.binomial(n, h)) for n, h in zip(risk, (0.004 * ratio, 0.004), strict=True)
+            )
             events[float(age)] = (x[0], x[1])
             risk = [n - k for n, k in zip(risk, x, strict=True)]
             converted += x

@@ -4,6 +4,10 @@ Windows never span two epochs (within one the shares are constant), and one clos
 arm has enough exposures, never because of what happened to them. Where a unit (a customer) always
 meets the same package, one unit counts once per window and until its first event: its requests are
 not independent (statistics.md 3.4).
+
+Answers slower than the baseline's quantiles are counted when a check of the plan asks for them
+(`core.latency`): from the start where the baseline answered enough before the release, else from
+the moment it has.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +17,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from fairlead.core.check import Harm
 from fairlead.core.evidence import Fact, Tally
+from fairlead.core.latency import FEWEST, QUANTILES, SLOWER, frozen
 from fairlead.core.ledger import FAILED, FALLBACK, LIVE, Ledger, Rows
 from fairlead.core.ref import Ref
 from fairlead.core.release import Release
@@ -60,6 +66,8 @@ class Arms:
 
     def __init__(self, release: Release, slow: float, start: int) -> None:
         self._slow = slow
+        self._measures = MEASURES + _slower(release)
+        self._thresholds: tuple[float, ...] = ()
         self._baseline = release.baseline
         self._refs = {str(r): r for r in (*release.candidates, release.baseline) if r is not None}
         self._next = start
@@ -71,11 +79,31 @@ class Arms:
 
     def update(self, ledger: Ledger, first_epoch: int) -> None:
         """Count the rows added since the last update, from `first_epoch` on."""
-        rows = ledger.rows(self._next)
-        self._next = ledger.end
-        mine = {ledger.index(name): name for name in self._refs}
+        if len(self._measures) > len(MEASURES) and not self._thresholds:
+            self._freeze(ledger, first_epoch)
+        self._take(ledger, ledger.end, first_epoch)
+
+    def _freeze(self, ledger: Ledger, first_epoch: int) -> None:
+        """Fix the thresholds when the baseline has answered enough: before the release, or in it.
+        Rows of the release that have a part in them are not held against them."""
+        rows = ledger.rows(ledger.first)
+        own = rows.package == ledger.index(str(self._baseline))
+        own &= (rows.flags & (LIVE | FALLBACK | FAILED)) == LIVE
+        before = np.flatnonzero(own & (rows.epoch < first_epoch))
+        chosen = before if len(before) >= FEWEST else np.flatnonzero(own)[:FEWEST]
+        if len(chosen) < FEWEST:
+            return
+        if len(before) < FEWEST:
+            self._take(ledger, ledger.first + int(chosen[-1]) + 1, first_epoch)
+        self._thresholds = frozen(rows.latency[chosen])
+
+    def _take(self, ledger: Ledger, end: int, first_epoch: int) -> None:
+        """Count the rows before a position that were not counted yet."""
+        rows = ledger.rows(self._next, end)
+        self._next = max(self._next, end)
+        mine = [ledger.index(name) for name in self._refs]
         for epoch in np.unique(rows.epoch[rows.epoch >= first_epoch]).tolist():
-            here = rows.where((rows.epoch == epoch) & np.isin(rows.package, list(mine)))
+            here = rows.where((rows.epoch == epoch) & np.isin(rows.package, mine))
             for package in mine:
                 self._add(epoch, package, here.where(here.package == package))
             self._close(epoch)
@@ -100,9 +128,11 @@ class Arms:
         return window
 
     def _count(self, window: Window, arm: tuple[int, int], rows: Rows) -> None:
-        count = window.counts.setdefault(arm, Count([0, 0], [0, 0]))
+        blank = [0] * len(self._measures)
+        count = window.counts.setdefault(arm, Count(blank.copy(), blank.copy()))
         failed = (rows.flags & FAILED) > 0
-        events = (failed, failed | (rows.latency > self._slow))
+        limits = (self._slow, *self._thresholds)
+        events = (failed, *(failed | (rows.latency > limit) for limit in limits))
         loose = rows.unit == 0
         count.rows += len(rows)
         if arm[1] == DRAWN:
@@ -149,7 +179,8 @@ class Arms:
         del self._open[epoch]
 
     def facts(self, ledger: Ledger, epoch: int) -> list[Fact]:
-        """Tallies "errors" and "slow" of all windows, and "requests" (drawn ones) of this epoch.
+        """Tallies "errors", "slow" and what the plan asks for ("slower:p99") of all windows, and
+        "requests" (drawn ones) of this epoch.
 
         In an epoch in which no candidate answers by the dice, mirrored answers are compared with
         all live ones of the baseline.
@@ -163,12 +194,22 @@ class Arms:
                 other = (DRAWN, CERTAIN) if ref == self._baseline else (MIRRORED,)
                 kinds = (DRAWN,) if window.epoch in drawn else other
                 counts = [c for k in kinds if (c := window.counts.get((package, k)))]
-                facts += _tallies(ref, window, counts, epoch)
+                facts += _tallies(ref, self._measures, window, counts, epoch)
         return facts
 
 
-def _tallies(ref: Ref, window: Window, counts: Sequence[Count], epoch: int) -> Iterator[Tally]:
-    for m, measure in enumerate(MEASURES):
+def _slower(release: Release) -> tuple[str, ...]:
+    """The measures of slowness that a check of the plan asks for: all or none."""
+    rules = [c.rule for step in release.plan.steps for c in step.checks if c.measure == SLOWER]
+    if release.baseline is None or not any(isinstance(r, Harm) and r.over for r in rules):
+        return ()
+    return tuple(f"{SLOWER}:{name}" for name in QUANTILES)
+
+
+def _tallies(
+    ref: Ref, measures: Sequence[str], window: Window, counts: Sequence[Count], epoch: int
+) -> Iterator[Tally]:
+    for m, measure in enumerate(measures):
         n = sum(c.n[m] for c in counts)
         if n:
             yield Tally(subject=ref, measure=measure, at=window.at,

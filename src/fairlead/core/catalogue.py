@@ -19,13 +19,14 @@ from fairlead.core.check import (
 )
 from fairlead.core.duration import seconds
 from fairlead.core.evidence import Evidence
+from fairlead.core.latency import QUANTILES, SLOWER
 from fairlead.core.manifest import CheckText, GateSection, ReleaseSection, StepText
 from fairlead.core.schema import Change
 from fairlead.core.traffic import Fixed, Step, TrafficPlan
 from fairlead.errors import Invalid
 
 __all__ = ["BREAKS", "DRIFT", "GAIN", "NEGLIGIBLE", "PRIMARY", "SCALE", "SHIFT", "gate_checks",
-           "plan_of", "release_checks"]  # fmt: skip
+           "latency_check", "plan_of", "release_checks"]  # fmt: skip
 
 PRIMARY: dict[Task, str] = {"binary": "auc", "multiclass": "accuracy", "regression": "r2"}
 """What "no worse than the baseline" is measured by; all are free of the target's unit."""
@@ -87,8 +88,19 @@ def release_checks(
     if feedback:
         loss = {"binary": "Brier", "multiclass": "errors", "regression": "absolute error"}[task]
         checks.append(Check(name=f"no worse by feedback ({loss})", measure="brier_pair",
-                            rule=PairedLoss(), min_n=section.min_pairs))  # fmt: skip
+                            rule=PairedLoss(margin=section.margin, tolerate=section.margin),
+                            min_n=section.min_pairs))  # fmt: skip
     return tuple(checks)
+
+
+def latency_check() -> Check:
+    """No slower than the baseline at any of its own quantiles, p50 to p99.5: one guardrail.
+
+    It sees what no limit in milliseconds sees: 20 % more in the tail, far below the limit. Not
+    ready-made, because a third guardrail makes each of them wait for more evidence.
+    """
+    rule = Harm(over=tuple(QUANTILES), negligible=NEGLIGIBLE)
+    return Check(name="latency", measure=SLOWER, rule=rule)
 
 
 def plan_of(section: ReleaseSection, checks: tuple[Check, ...]) -> TrafficPlan:

@@ -103,13 +103,14 @@ class Harm(Struct, frozen=True, tag="harm", kw_only=True):
 class PairedLoss(Struct, frozen=True, tag="paired_loss", kw_only=True):
     """Sequential test on paired losses of candidate and baseline on the same requests (shadow).
 
-    Reads Moments of (loss_candidate - loss_baseline + 1) / 2. FAIL: mean difference above 0
-    (error alpha). PASS: a mean difference of `margin` or more is ruled out (error beta).
+    Reads Moments of (loss_candidate - loss_baseline + 1) / 2. FAIL: a mean difference above
+    `tolerate` is proven (error alpha). PASS: one of `margin` or more is ruled out (error beta).
     `votes`: every loss is 0 (right) or 1 (wrong). Then only pairs on which the two differ can
-    tell them apart (McNemar), and harm is found in about half the pairs.
+    tell them apart (McNemar), and harm, a loss above 0, is found in about half the pairs.
     """
 
     margin: float = 0.01
+    tolerate: float = 0.0
     votes: bool = False
 
 
@@ -231,7 +232,9 @@ def _read(check: Check, evidence: EvidenceSet, subject: Ref, baseline: Ref | Non
             return changed(blank, seen=tuple(e for e in groups if e.slice.startswith(cut)))
         case Harm(over=over):
             measures = [f"{check.measure}:{part}" for part in over] or [check.measure]
-            return changed(blank, windows={m: _windows(evidence, m, subject, baseline) for m in measures})
+            return changed(
+                blank, windows={m: _windows(evidence, m, subject, baseline) for m in measures}
+            )
         case PairedLoss():
             found = sorted(evidence.moments(subject, check.measure).items())
             sums = tuple((m.n, float(m.total), float(m.squares)) for _, m in found)
@@ -375,7 +378,9 @@ def _interval(e: Evidence) -> tuple[float, float, float]:
 def _judge_harm(read: Verdict, rule: Harm, odds: Odds) -> Verdict:
     harms = {m: _harm(rule, windows) for m, windows in read.windows.items()}
     worst_of = max(harms, key=harms.__getitem__)
-    xc, nc, xt, nt = (sum(column) for column in zip((0, 0, 0, 0), *read.windows[worst_of], strict=True))
+    xc, nc, xt, nt = (
+        sum(column) for column in zip((0, 0, 0, 0), *read.windows[worst_of], strict=True)
+    )
     names = ("candidate_events", "candidate_n", "baseline_events", "baseline_n")
     counters = dict(zip(names, map(float, (xc, nc, xt, nt)), strict=True))
     fewest = min(sum(w[1] for w in windows) for windows in read.windows.values())
@@ -413,7 +418,7 @@ def _judge_paired(read: Verdict, rule: PairedLoss, odds: Odds) -> Verdict:
     if n < check.min_n or n == 0:
         reason = f"{n:,} pairs, needs {max(check.min_n, 1):,}"
         return _unknown(read, reason, counters=counters)
-    harm = sequential.log_e_mean_above(windows, 0.5)
+    harm = sequential.log_e_mean_above(windows, 0.5 + rule.tolerate / 2)
     if rule.votes:
         # Each value is 0, 1/2 or 1, so the sums say how many there are of each.
         differ, ahead = round(4 * (squares - total) + n), round(2 * total - n)

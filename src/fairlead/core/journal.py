@@ -2,14 +2,18 @@
 
 from collections.abc import Iterator
 from struct import Struct as Layout
-from typing import Any
+from typing import Any, Literal
 from zlib import crc32
 
 import msgspec
 
 from fairlead.errors import Corrupt
 
-__all__ = ["HEADER", "Batch", "Entry", "Note", "frame", "frames"]
+__all__ = ["HEADER", "Batch", "Durability", "Entry", "Note", "frame", "frames"]
+
+Durability = Literal["memory", "os", "fsync"]
+"""What the acknowledgement of a prediction means for its log. memory: written within 20 ms, lost if
+the gateway is killed before; os: handed to the kernel, lost in a power cut only; fsync: on the disk."""
 
 HEADER = b"FLJ1\n"
 _PREFIX = Layout("<II")

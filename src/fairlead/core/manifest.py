@@ -4,6 +4,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from fairlead.core.journal import Durability
+
 __all__ = ["AggregateText", "CheckText", "DataSection", "FeatureSection", "GateSection", "Manifest",
            "MonitorText", "ReleaseSection", "RetrainSection", "ServeSection", "StepText",
            "TrainSection"]  # fmt: skip
@@ -90,7 +92,8 @@ class StepText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class ReleaseSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`plan` by name, or `steps` by hand. alpha, beta: the two stated errors. `max_errors`: a share
-    of errors proven to lie below this needs no comparison with the baseline. `min_pairs`: labelled
+    of errors proven to lie below this needs no comparison with the baseline. `margin`: the loss a
+    shadow may have on labelled requests (Brier, share wrong, scaled error). `min_pairs`: labelled
     requests a shadow answers before it is judged by them: enough to span several days, since rows
     of one day resemble each other."""
 
@@ -104,12 +107,14 @@ class ReleaseSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     beta: float = 0.05
     slow_ms: float = 100.0
     max_errors: float = 0.002
+    margin: float = 0.01
     min_pairs: int = 500
 
 
 class ServeSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`fallback`: the answer when even the baseline fails (none: 503 with Retry-After).
-    `token_file`: file with the token callers must show; needed when `host` is not loopback."""
+    `token_file`: file with the token callers must show; needed when `host` is not loopback.
+    `durability`: what the acknowledgement of a prediction means for its log."""
 
     host: str = "127.0.0.1"
     port: int = 8080
@@ -119,6 +124,7 @@ class ServeSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     replicas: int = 1
     token_file: str = ""
     fallback: Value = None
+    durability: Durability = "os"
 
 
 class MonitorText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

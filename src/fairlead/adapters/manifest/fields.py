@@ -148,6 +148,7 @@ FIELDS: Mapping[type[Struct], Mapping[str, Field]] = {
         "hold": duration("Each step lasts at least this long.", zero=True),
         "patience": duration("Without enough evidence after this long, the candidate is rolled back."),
         "sticky_by": text("Request column that names the unit: a unit keeps meeting the same package."),
+        "margin": number("Loss that a shadow may have on labelled requests.", 0, 1),
         "min_pairs": number("Labelled requests of a shadow before feedback is judged.", 1),
         "max_errors": number("Share of errors that is none worth comparing.", 0, 1, open=True),
         "alpha": number("Chance of rolling back a harmless candidate.", 0, 0.5, open=True),
@@ -162,6 +163,7 @@ FIELDS: Mapping[type[Struct], Mapping[str, Field]] = {
         "max_queue": number("Requests in flight; beyond it the service answers 503.", 1),
         "replicas": number("Processes per package.", 1, 1024),
         "token_file": text("File with the token callers must show; needed when host is not this machine."),
+        "durability": text("What an acknowledged prediction means for its log: memory (written within 20 ms; lost if killed before), os (survives a kill), fsync (survives a power cut; 503 when the disk refuses)."),
         "fallback": text("The answer when even the baseline fails; without one: 503 with Retry-After."),
     },
     MonitorText: {

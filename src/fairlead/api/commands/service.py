@@ -20,7 +20,7 @@ from fairlead.dataplane import STATE, GatewayConfig
 from fairlead.dataplane import serve as run_service
 from fairlead.errors import Invalid, Missing
 
-__all__ = ["predict", "serve"]
+__all__ = ["gateway_config", "predict", "serve"]
 
 PATIENCE = 120.0
 """Seconds to wait for the first package before saying that none is ready."""
@@ -36,7 +36,7 @@ def serve(given: Path | None, host: str, port: int | None) -> int:
     out.print(f"starting {manifest.service} ...")
     threading.Thread(target=_announce, args=(root, manifest), daemon=True).start()
     controller = [sys.executable, "-m", "fairlead", "controller", str(root.resolve())]
-    status = run_service(root, _config(root, manifest, host, port), controller)
+    status = run_service(root, gateway_config(root, manifest, host, port), controller)
     out.print("stopped")
     return status
 
@@ -50,14 +50,15 @@ def predict(given: Path | None, row: str, unit: str, *, as_json: bool) -> None:
     emit(answer, answers_view(answer, "" if row else body.decode()), as_json=as_json)
 
 
-def _config(root: Path, manifest: Manifest, host: str, port: int | None) -> GatewayConfig:
+def gateway_config(root: Path, manifest: Manifest, host: str, port: int | None) -> GatewayConfig:
+    """What a manifest says of serving; `host` and `port` as given on the command line, or not."""
     section = manifest.serve
     token = str((root / section.token_file).resolve()) if section.token_file else ""
     return GatewayConfig(
         service=manifest.service, host=host or section.host,
         port=section.port if port is None else port, deadline_ms=section.deadline_ms,
         max_body=section.max_body_kb * 1024, queue=section.max_queue, replicas=section.replicas,
-        fallback=section.fallback, token_file=token,
+        fallback=section.fallback, token_file=token, durability=section.durability,
     )  # fmt: skip
 
 
