@@ -52,7 +52,8 @@ class Narrator:
         first = tally.first_bad if tally is not None else None
         bad = tally.fallbacks if tally is not None else 0
         wall = time.monotonic() - first[0] if first else 0.0
-        text = f"{event.body.get('reason', '')}; {bad} answers came from the fallback, no request failed"
+        reason = event.body.get("reason", "").split("; slow:")[0]
+        text = f"{reason}; the fallback gave {bad} answers in its place"
         self._say(event, "rolled back", text, "bad")
         if "rolled_back" in self._ledger.steps:
             return
