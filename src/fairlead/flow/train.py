@@ -132,14 +132,20 @@ def train(
             made = submit("job", job, folder, compute, Trained,
                           cells=source.rows * len(job.columns))  # fmt: skip
         except FairleadError as error:
-            failed = changed(run, ended_at=clock.now(), error=str(error))
-            records.commit(Change(at=failed.ended_at, actor=actor, verb="model.failed",
-                                  subject=f"run/{run.id}", runs=(failed,),
-                                  body={"error": str(error)[-500:]}))  # fmt: skip
+            _record_failure(run, error, records, clock, actor)
             raise
         on_progress("storing the model")
         spec = _spec(made, source, run, split, folder, blobs)
     return _keep(made, name_of(name, spec), spec, table.ref, run, records, clock, actor)
+
+
+def _record_failure(
+    run: Run, error: FairleadError, records: Records, clock: Clock, actor: str
+) -> None:
+    failed = changed(run, ended_at=clock.now(), error=str(error))
+    records.commit(Change(at=failed.ended_at, actor=actor, verb="model.failed",
+                          subject=f"run/{run.id}", runs=(failed,),
+                          body={"error": str(error)[-500:]}))  # fmt: skip
 
 
 def run_job(folder: Path, flavors: Flavors) -> int:

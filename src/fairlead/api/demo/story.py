@@ -39,13 +39,14 @@ FEWER = ("{max_iter: 150, learning_rate: 0.06,", "{max_iter: 60, learning_rate: 
 
 class Dates(Struct, frozen=True, kw_only=True):
     """UTC seconds of the replayed year: the first request, the broken feed, the careless candidate,
-    stretches without traffic, and the end."""
+    stretches without traffic, and the end. `brief`: end when the last step has happened."""
 
     live: float
     defect: float
     careless: float
     idle: tuple[tuple[float, float], ...] = ()
     end: float
+    brief: bool = False
 
 
 def _at(month: int, day: int) -> float:
@@ -53,7 +54,7 @@ def _at(month: int, day: int) -> float:
 
 
 FULL = Dates(live=_at(5, 1), defect=_at(5, 4), careless=_at(5, 10), end=_at(8, 1))
-SHORT = Dates(live=_at(5, 1), defect=_at(5, 2), careless=_at(5, 3), end=_at(7, 19),
+SHORT = Dates(live=_at(5, 1), defect=_at(5, 2), careless=_at(5, 3), end=_at(7, 19), brief=True,
               idle=((_at(5, 3), _at(5, 15)), (_at(5, 30), _at(6, 24))))  # fmt: skip
 
 
@@ -166,6 +167,8 @@ class Story:
                 if now - exported >= DAY and not self._doing:
                     exported = now
                     await asyncio.to_thread(self._world.export, self._root, now)
+                if self._dates.brief and "promoted" in self._ledger.steps:
+                    break
                 drive.pace = WORKING if self._doing or self._narrator.busy else None
             if self._doing:
                 await asyncio.wait(self._doing)
