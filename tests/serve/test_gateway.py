@@ -153,8 +153,9 @@ def test_open_inference_protocol(served: "Plant", row: dict[str, Any]) -> None:
     assert [o["name"] for o in same["outputs"]] == ["score"]
     assert same["outputs"][0]["data"] == pytest.approx(expected, abs=1e-6)
     inputs[2]["data"] = [7, "x"]
-    error = served.ask({"inputs": inputs}, path)[1]["error"]
-    assert error["pointer"] == "/inputs/2/data/1"
+    error = served.ask({"inputs": inputs}, path)[1]
+    assert error["pointer"] == "/inputs/2/data/1" and "'x'" in error["error"]
+    assert "no such path" in served.ask(path="/v2/models/n")[1]["error"]
     x["shape"] = [2, 5]
     assert served.ask({"inputs": [x]}, path)[0] == 422
     assert served.ask({"inputs": []}, path)[0] == 422

@@ -32,7 +32,7 @@ class Client:
     """One request per connection; answers are decoded JSON."""
 
     def __init__(self, host: str, port: int, token: str = "") -> None:
-        self.host, self.port = host, port
+        self.host, self.port, self.token = host, port, token
         self._own = {"authorization": f"Bearer {token}"} if token else {}
 
     @property

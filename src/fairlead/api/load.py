@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Self
+from typing import Self, cast
 
 from msgspec import Struct
 
@@ -22,8 +22,9 @@ class Answer(Struct, frozen=True):
 class Client:
     """One request in flight per connection, as ordinary clients do; no pipelining, no retries."""
 
-    def __init__(self, host: str, port: int, connections: int = 16) -> None:
+    def __init__(self, host: str, port: int, connections: int = 16, token: str = "") -> None:
         self._host, self._port, self._size = host, port, connections
+        self._token = f"authorization: Bearer {token}\r\n".encode() if token else b""
         self._idle: list[_Connection] = []
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._answers: list[Answer] = []
@@ -34,15 +35,18 @@ class Client:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for connection in self._idle:
+        closing = list(self._idle)
+        for connection in closing:
             connection.close()
+        while any(connection.open for connection in closing):
+            await asyncio.sleep(0)
 
     async def post(self, path: str, bodies: Sequence[bytes]) -> list[Answer]:
         """POST every JSON body; answers in the order of `bodies`."""
         if not bodies:
             return []
         head = f"POST {path} HTTP/1.1\r\nhost: {self._host}:{self._port}\r\n".encode()
-        head += b"content-type: application/json\r\ncontent-length: %d\r\n\r\n"
+        head += self._token.replace(b"%", b"%%") + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n"
         self._answers = [Answer(0, b"", 0.0)] * len(bodies)
         self._left = len(bodies)
         self._waiting = deque((i, head % len(b) + b) for i, b in enumerate(bodies))
@@ -117,8 +121,12 @@ class _Connection(asyncio.Protocol):
         self._sent = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are none of asyncio's by type.
+        self._transport = cast(asyncio.Transport, transport)
+
+    @property
+    def open(self) -> bool:
+        return self._transport is not None
 
     def send(self, index: int, request: bytes) -> None:
         assert self._transport is not None
@@ -145,6 +153,7 @@ class _Connection(asyncio.Protocol):
         self._client.took(self, index, Answer(int(self._data[9:12]), body, seconds))
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
         if self._index is None:
             self._client.lost(self)
         else:

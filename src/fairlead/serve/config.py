@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from fairlead.core.journal import Durability
 from fairlead.errors import Corrupt, Invalid, Missing
 from fairlead.serve.http import Limits
 
@@ -19,6 +20,7 @@ class GatewayConfig(Struct, frozen=True, kw_only=True):
     `queue`: rows inside at once; `shadow_queue`: mirrored rows that may wait. `replicas`: processes
     for each package that answers; `gateways`: processes that take requests. `fallback`: the answer when even the baseline fails (None: 503).
     `token_file`: file with the token callers must show; needed when `host` is not loopback.
+    `durability`: what the acknowledgement of a prediction means for its log.
     """
 
     service: str
@@ -33,6 +35,7 @@ class GatewayConfig(Struct, frozen=True, kw_only=True):
     gateways: int = 1
     fallback: Value = None
     token_file: str = ""
+    durability: Durability = "os"
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ import msgspec
 
 from fairlead.errors import FairleadError, Invalid
 from fairlead.ports import Clock, Online
-from fairlead.serve import wire
+from fairlead.serve import tensors, wire
 from fairlead.serve.batch import GONE, LATE, Ask, Lane
 from fairlead.serve.config import GatewayConfig
 from fairlead.serve.guard import Gate
@@ -27,17 +27,22 @@ _NOBODY = Refusal(status=503, code="unavailable", message="no package answers fo
                   hint="release a package, or wait until it is loaded", retry_after=1)  # fmt: skip
 _FULL = Refusal(status=429, code="overload", message="too many rows are waiting",
                 hint="send fewer at once, or try again in a second", retry_after=1)  # fmt: skip
+_UNLOGGED = Refusal(status=503, code="journal", message="the prediction log cannot be written",
+                    hint="try again; serve.durability: os answers without the log", retry_after=1)  # fmt: skip
+_NOT_LOGGED = b',"logged":false}'
 
 
 class Call:
-    """One request: its rows, and how their answers become one body."""
+    """One request: its rows, and how their answers are given. `logged`: whether the journal has
+    all of them as safely as its level promises."""
 
-    __slots__ = ("asks", "exchange", "left", "render")
+    __slots__ = ("answer", "asks", "exchange", "left", "logged")
 
-    def __init__(self, exchange: Exchange, render: Callable[["Call"], bytes]) -> None:
-        self.exchange, self.render = exchange, render
+    def __init__(self, exchange: Exchange, answer: Callable[["Call"], None]) -> None:
+        self.exchange, self.answer = exchange, answer
         self.asks: Sequence[Ask] = ()
         self.left = 0
+        self.logged = True
 
     @property
     def gone(self) -> bool:
@@ -62,6 +67,8 @@ class Dispatch:
         self.shed = counter("fairlead_shed_total", "Requests refused because too much waited.")
         self.fallbacks = counter("fairlead_fallbacks_total", "Rows another package answered.")
         self.statics = counter("fairlead_static_total", "Rows the static fallback answered.")
+        self.unlogged = counter("fairlead_unlogged_total",
+                                "Rows that the journal could not take before their answer.")
         self.unanswered = counter("fairlead_unanswered_total", "Rows that nobody answered.")
         self.featureless = counter("fairlead_featureless_total",
                                    "Rows served without their online features.")  # fmt: skip
@@ -88,15 +95,15 @@ class Dispatch:
         self._admit(Call(exchange, self._one), plan, [ask])
 
     def infer(self, exchange: Exchange) -> None:
-        """POST /v2/models/{service}/infer: Open Inference Protocol v2, JSON."""
+        """POST /v2/models/{service}/infer: Open Inference Protocol v2."""
         plan, started = self.plan, perf_counter()
         if plan is None:
             exchange.refuse(_NOBODY)
             return
         reader, asks = plan.baseline.reader, []
         try:
-            request = wire.infer(exchange.body)
-            bodies, encoded = wire.split_inference(request, reader)
+            question = tensors.infer(exchange.body, exchange.head.json if exchange.head else -1)
+            bodies, encoded = tensors.split_inference(question, reader)
         except Invalid as error:
             exchange.refuse(refusal_of(error))
             return
@@ -109,11 +116,11 @@ class Dispatch:
                     ask.data = encoded[i]
             except Invalid as error:
                 refusal = refusal_of(error)
-                pointer = wire.pointed(error, i)
+                pointer = tensors.pointed(error, i)
                 exchange.refuse(msgspec.structs.replace(refusal, pointer=pointer, violations=()))
                 return
             asks.append(ask)
-        self._admit(Call(exchange, lambda call: self._inferred(request, call)), plan, asks)
+        self._admit(Call(exchange, lambda call: self._inferred(question.request, call)), plan, asks)
 
     def _several(self, exchange: Exchange, plan: Plan) -> bool:
         """Answer {"rows": [...]}; False when the body is no such thing."""
@@ -136,7 +143,7 @@ class Dispatch:
     def _admit(self, call: Call, plan: Plan, asks: list[Ask]) -> None:
         """Let a request in when there is room, and send its rows on their way."""
         if not asks:
-            call.exchange.ok(call.render(call))
+            call.answer(call)
             return
         if len(asks) > self.config.queue:
             call.exchange.refuse(Refusal(
@@ -248,12 +255,12 @@ class Dispatch:
     # -- what became of them
 
     def answered(self, lane: Lane, asks: list[Ask], rows: list[list[float]]) -> None:
-        """A package answered: tell the callers first, then write it down."""
+        """A package answered: write it down, then tell the callers."""
         for ask, row in zip(asks, rows, strict=True):
             ask.scores, ask.reader = row, lane.reader
-            if ask.live:
-                self._settle(ask)
-        self.ledger.record(lane.reader.name, asks, rows, "")
+        taken = self.ledger.record(lane.reader.name, asks, rows, "")
+        if asks[0].live:  # A batch is all live or all mirrored; nobody waits for the latter.
+            self._tell(asks, taken)
 
     def failed(self, lane: Lane, asks: list[Ask], reason: str) -> None:
         """A package failed: the baseline answers, then the static fallback, then nobody."""
@@ -280,7 +287,17 @@ class Dispatch:
             self._offer(ask, plan.baseline)
             return
         ask.late = reason == LATE
-        self._settle(ask)
+        self._tell([ask], True)
+
+    def _tell(self, asks: list[Ask], taken: bool) -> None:
+        """Settle the live rows once the journal has them."""
+        self.ledger.sink.commit(lambda logged: self._told(asks, taken and logged))
+
+    def _told(self, asks: list[Ask], logged: bool) -> None:
+        for ask in asks:
+            if ask.live:
+                ask.call.logged &= logged
+                self._settle(ask)
 
     def _settle(self, ask: Ask) -> None:
         """One row of a request is done with; answer when it was the last."""
@@ -297,8 +314,13 @@ class Dispatch:
             call.exchange.id = bare[0].id
             call.exchange.refuse(_no_answer(bare[0]))
             return
+        if not call.logged:
+            self.unlogged.n += len(call.asks)
+            if self.config.durability == "fsync":
+                call.exchange.refuse(_UNLOGGED)
+                return
         self.statics.n += len(bare)
-        call.exchange.ok(call.render(call))
+        call.answer(call)
         call.asks = ()  # A row names its request: without this the two would wait for the collector.
 
     # -- the forms of an answer
@@ -311,16 +333,23 @@ class Dispatch:
         return msgspec.json.encode({"id": ask.id, "package": STATIC, "fallback": True,
                                     "value" if regression else "label": self.config.fallback})  # fmt: skip
 
-    def _one(self, call: Call) -> bytes:
-        return self._spell(call.asks[0])
+    def _one(self, call: Call) -> None:
+        body = self._spell(call.asks[0])
+        call.exchange.ok(body if call.logged else body[:-1] + _NOT_LOGGED)
 
-    def _many(self, call: Call) -> bytes:
-        return b'{"predictions":[%b]}' % b",".join(map(self._spell, call.asks))
+    def _many(self, call: Call) -> None:
+        body = b'{"predictions":[%b]}' % b",".join(map(self._spell, call.asks))
+        call.exchange.ok(body if call.logged else body[:-1] + _NOT_LOGGED)
 
-    def _inferred(self, request: wire.Inference, call: Call) -> bytes:
-        rows = [wire.Row(a.id, a.reader.name if a.reader else STATIC, a.reader, a.scores,
-                         a.fallback or a.reader is None) for a in call.asks]  # fmt: skip
-        return wire.spell_inference(request, self.config.service, rows)
+    def _inferred(self, request: tensors.Inference, call: Call) -> None:
+        rows = [tensors.Row(a.id, a.reader.name if a.reader else STATIC, a.reader, a.scores,
+                            a.fallback or a.reader is None) for a in call.asks]  # fmt: skip
+        text, blob = tensors.spell_inference(request, self.config.service, rows, call.logged)
+        if blob is None:
+            call.exchange.ok(text)
+        else:
+            call.exchange.answer(200, text + blob, b"application/octet-stream",
+                                 b"inference-header-content-length: %d\r\n" % len(text))  # fmt: skip
 
 
 def _unit(exchange: Exchange) -> str:

@@ -26,7 +26,7 @@ from fairlead.serve.ids import Ids, enroll
 from fairlead.serve.ledger import Ledger
 from fairlead.serve.metrics import Metrics
 from fairlead.serve.service import Service
-from fairlead.serve.sink import Sink
+from fairlead.serve.sink import open_sink
 from fairlead.serve.switch import Switch
 
 __all__ = ["Doors", "run"]
@@ -35,7 +35,7 @@ WATCH = 0.05
 """Seconds between two looks at the route; a rollback is obeyed within this."""
 EXPIRE = 0.01
 FLUSH = 0.02
-"""Seconds an answered prediction may wait in memory before it goes to the journal."""
+"""Seconds between two looks at whether something waits for the journal."""
 SETTLE = 0.05
 """Seconds without a request before a draining gateway believes that none is on its way."""
 DRAIN = 10.0
@@ -75,16 +75,17 @@ class _Gateway:
         self._said: dict[str, object] = {}
         self.ids = Ids(enroll(state / "predictions"))
         self.ids.at(doors.clock.now())
-        self.sink = Sink(state / "predictions" / "journal", self.ids.gateway)
-        self.ledger = Ledger(config.service, self.sink, self.metrics)
 
     async def serve(self, listener: socket.socket, lifeline: int) -> int:
         loop = asyncio.get_running_loop()
+        self.sink = open_sink(self.state / "predictions" / "journal", self.ids.gateway,
+                              self.config.durability, loop.call_soon_threadsafe)  # fmt: skip
+        ledger = Ledger(self.config.service, self.sink, self.metrics)
         self.dispatch = Dispatch(
-            self.config, clock=self.doors.clock, online=self.doors.online(), ledger=self.ledger,
+            self.config, clock=self.doors.clock, online=self.doors.online(), ledger=ledger,
             metrics=self.metrics, ids=self.ids, changed=lambda _: self.switch.apply())  # fmt: skip
         self.switch = Switch(self.doors.router, self.state / "packages", Path(), self.dispatch)
-        service = Service(self.dispatch, self.switch, self.ledger, self.metrics)
+        service = Service(self.dispatch, self.switch, ledger, self.metrics)
         callers = Callers(self.config.host, _token(self.config))
         refused = self.metrics.counter("fairlead_refused_total", "Requests answered by an error.")
         self.site = Site(service.table(), callers, self.config.limits, self.ids.next, refused)
@@ -131,6 +132,7 @@ class _Gateway:
 
     def _expire(self) -> None:
         now = perf_counter()
+        self.sink.expire(now - self.config.deadline)
         for lane in list(self.switch.lanes.values()):
             if not lane.idle:
                 lane.expire(now)

@@ -25,6 +25,8 @@ LINGER = 1.0
 _OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 JSON = b"application/json"
 CLOSE = b"connection: close\r\n"
+OIP = "/v2"
+"""Below it errors have the form of Open Inference Protocol v2."""
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -41,7 +43,8 @@ class Limits(Struct, frozen=True, kw_only=True):
 
 
 class Head(Struct, frozen=True, kw_only=True, gc=False):
-    """What matters of a request's head. `length` is -1 when the body is chunked."""
+    """What matters of a request's head. `length` is -1 when the body is chunked, `json` the bytes
+    of JSON before binary tensors, -1 when there are none."""
 
     endpoint: Endpoint["Exchange"]
     length: int
@@ -49,6 +52,7 @@ class Head(Struct, frozen=True, kw_only=True, gc=False):
     unit: str = ""
     trace: bytes = b""
     expects: bool = False
+    json: int = -1
 
 
 class Site:
@@ -153,9 +157,11 @@ class Exchange:
 
     def refuse(self, refusal: Refusal) -> None:
         """An error body with an id."""
-        self._connection.site.refused.n += 1
-        self.id = self.id or self._connection.site.new_id()
-        self.answer(refusal.status, refusal.body(self.id), headers=refusal.head())
+        connection, head = self._connection, self.head
+        connection.site.refused.n += 1
+        self.id = self.id or connection.site.new_id()
+        flat = head.endpoint.path.startswith(OIP) if head else connection.asks(OIP)
+        self.answer(refusal.status, refusal.body(self.id, flat=flat), headers=refusal.head())
 
 
 class Connection(asyncio.Protocol):
@@ -329,6 +335,10 @@ class Connection(asyncio.Protocol):
 
     # -- what becomes of it
 
+    def asks(self, stem: str) -> bool:
+        """Whether the path of the request that is being read begins so."""
+        return self._url.startswith(stem.encode())
+
     def _read_head(self) -> Head | Refusal:
         fields = dict(self._fields)
         hosts = sum(1 for name, _ in self._fields if name == b"host")
@@ -351,12 +361,16 @@ class Connection(asyncio.Protocol):
         expects = fields.get(b"expect", b"").lower()
         if expects not in (b"", b"100-continue"):
             return Refusal(status=417, code="expect", message="only 100-continue can be expected")
+        text = fields.get(b"inference-header-content-length", b"-1")
+        if text != b"-1" and not (text.isdigit() and len(text) < 10):
+            return Refusal(status=400, code="http", message="Inference-Header-Content-Length is no number",
+                           hint="the bytes of JSON before the tensors")  # fmt: skip
         length = -1 if b"transfer-encoding" in fields else int(fields.get(b"content-length", b"0"))
         if length > endpoint.max_body:
             return _large_body(endpoint)
         return Head(endpoint=endpoint, length=length, keep=self._parser.should_keep_alive(),
                     unit=fields.get(b"x-unit", b"").decode("utf-8", "replace"),
-                    trace=fields.get(b"traceparent", b""), expects=bool(expects))  # fmt: skip
+                    trace=fields.get(b"traceparent", b""), expects=bool(expects), json=int(text))  # fmt: skip
 
     def _dispatch(self, head: Head, body: bytes) -> None:
         exchange = Exchange(self, head, body)

@@ -21,19 +21,23 @@ class Ledger:
         self._cells: dict[tuple[str, bool, bool], tuple[Counter, Histogram]] = {}
         self._dropped: dict[str, Counter] = {}
 
-    def record(self, package: str, asks: list[Ask], rows: Scores, reason: str) -> None:
-        """What `package` said to each row, or (None and `reason`) that it failed."""
+    def record(self, package: str, asks: list[Ask], rows: Scores, reason: str) -> bool:
+        """What `package` said to each row, or (None and `reason`) that it failed.
+
+        False when the journal could not take all of it.
+        """
         now = perf_counter()
         first = asks[0]
         key = (first.at, first.epoch, first.live, first.propensity)
         if all((a.at, a.epoch, a.live, a.propensity) == key for a in asks):
-            self._write(package, asks, rows, reason, now)
-            return
+            return self._write(package, asks, rows, reason, now)
         groups: dict[tuple[float, int, bool, float], list[int]] = {}
         for i, a in enumerate(asks):
             groups.setdefault((a.at, a.epoch, a.live, a.propensity), []).append(i)
-        for places in groups.values():
+        return all([
             self._write(package, [asks[i] for i in places], [rows[i] for i in places], reason, now)
+            for places in groups.values()
+        ])  # fmt: skip
 
     def note(self, note: Note) -> bool:
         """Write feedback down; False when the journal cannot take it now."""
@@ -50,10 +54,10 @@ class Ledger:
 
     def _write(
         self, package: str, asks: list[Ask], rows: Scores, reason: str, now: float
-    ) -> None:
+    ) -> bool:
         first = asks[0]
         latencies = [now - a.started for a in asks]
-        self.sink.add(Batch(
+        taken = self.sink.add(Batch(
             service=self.service, package=package, at=first.at, epoch=first.epoch, live=first.live,
             propensity=first.propensity, ids=[a.id for a in asks], units=[a.unit for a in asks],
             bodies=[a.body for a in asks], features=[a.features for a in asks], outputs=list(rows),
@@ -62,6 +66,7 @@ class Ledger:
         count, histogram = self._cell(package, first.live, bool(reason))
         count.n += len(asks)
         histogram.observe(latencies)
+        return taken
 
     def _cell(self, package: str, live: bool, failed: bool) -> tuple[Counter, Histogram]:
         cell = self._cells.get((package, live, failed))

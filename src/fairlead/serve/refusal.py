@@ -39,13 +39,16 @@ class Refusal(Struct, frozen=True, kw_only=True):
     violations: tuple[Violation, ...] = ()
     headers: bytes = b""
 
-    def body(self, request_id: str) -> bytes:
-        """The JSON body; `request_id` finds the request in the logs."""
+    def body(self, request_id: str, *, flat: bool = False) -> bytes:
+        """The JSON body; `request_id` finds the request in the logs. `flat`: as Open Inference
+        Protocol v2 wants it, with the message as a plain text under ``error``."""
         error: dict[str, object] = {"code": self.code, "message": self.message,
                                     "pointer": self.pointer, "hint": self.hint,
                                     "id": request_id}  # fmt: skip
         if len(self.violations) > 1:
             error["violations"] = self.violations
+        if flat:
+            return msgspec.json.encode({"error": error.pop("message"), **error})
         return msgspec.json.encode({"error": error})
 
     def head(self) -> bytes:

@@ -12,7 +12,7 @@ from fairlead import __version__
 from fairlead.core.contract import Malformed
 from fairlead.core.journal import Note
 from fairlead.errors import Invalid
-from fairlead.serve import wire
+from fairlead.serve import tensors
 from fairlead.serve.batch import Lane
 from fairlead.serve.dispatch import Dispatch
 from fairlead.serve.endpoint import Access, Endpoint, Table
@@ -88,12 +88,16 @@ class Service:
         except Invalid as error:
             exchange.refuse(refusal_of(error))
             return
-        if not all([self.ledger.note(n) for n in notes]):
-            exchange.refuse(Refusal(status=503, code="journal", message="the journal is full",
+        taken = all([self.ledger.note(n) for n in notes])
+        self.ledger.sink.commit(lambda logged: self._thank(exchange, len(notes), taken and logged))
+
+    def _thank(self, exchange: Exchange, count: int, logged: bool) -> None:
+        if not logged:
+            exchange.refuse(Refusal(status=503, code="journal", message="the journal cannot take it now",
                                     hint="send it again: feedback counts once", retry_after=1))  # fmt: skip
             return
-        self._noted.n += len(notes)
-        exchange.answer(202, b'{"accepted":%d}' % len(notes))
+        self._noted.n += count
+        exchange.answer(202, b'{"accepted":%d}' % count)
 
     def _note(self, told: Told) -> Note:
         at = self.dispatch.clock.now() if told.at is None else told.at
@@ -102,7 +106,7 @@ class Service:
     def server(self, exchange: Exchange) -> None:
         """GET /v2: server metadata."""
         exchange.ok(msgspec.json.encode(
-            {"name": "fairlead", "version": __version__, "extensions": []}))  # fmt: skip
+            {"name": "fairlead", "version": __version__, "extensions": ["binary_tensor_data"]}))  # fmt: skip
 
     def live(self, exchange: Exchange) -> None:
         """GET /v2/health/live: the loop turns, or this would not be answered."""
@@ -122,7 +126,7 @@ class Service:
             exchange.refuse(_NOT_READY)
         else:
             exchange.ok(msgspec.json.encode(
-                wire.describe(self.config.service, plan.baseline.reader)))  # fmt: skip
+                tensors.describe(self.config.service, plan.baseline.reader)))  # fmt: skip
 
     def scrape(self, exchange: Exchange) -> None:
         """GET /metrics."""
@@ -153,7 +157,8 @@ class Service:
             "arms": arms,
             "packages": packages,
             "inside": self.dispatch.gate.inside,
-            "journal": {"durability": sink.durability, "waiting": sink.waiting, "lost": sink.lost},
+            "journal": {"durability": sink.durability, "waiting": sink.waiting, "lost": sink.lost,
+                        "unlogged": self.dispatch.unlogged.n, "trouble": sink.trouble},
         }
 
 

@@ -20,7 +20,7 @@ from fairlead.dataplane import STATE, GatewayConfig
 from fairlead.dataplane import serve as run_service
 from fairlead.errors import Invalid, Missing
 
-__all__ = ["gateway_config", "predict", "serve"]
+__all__ = ["gateway_config", "predict", "samples_of", "serve"]
 
 PATIENCE = 120.0
 """Seconds to wait for the first package before saying that none is ready."""
@@ -104,15 +104,20 @@ def _sample(root: Path, client: Client) -> dict[str, Any]:
 
 
 def _sample_of(root: Path, client: Client) -> dict[str, Any] | None:
-    """A held-out row as a caller would send it, from the package that answers."""
+    rows = samples_of(root, client)
+    return rows[0] if rows else None
+
+
+def samples_of(root: Path, client: Client) -> list[dict[str, Any]]:
+    """Held-out rows as a caller would send them, from the package that answers; none when none does."""
     arms = client.get("/status").get("arms") or []
     if not arms:
-        return None
+        return []
     folder = root / STATE / "packages" / str(arms[0]["package"]).rpartition("@")[2]
     try:
         spec = msgspec.json.decode((folder / "package.json").read_bytes(), type=PackageSpec)
         rows = msgspec.json.decode((folder / "samples.json").read_bytes())["rows"]
     except (OSError, msgspec.DecodeError, KeyError):
-        return None
+        return []
     names = set(spec.contract.names)
-    return {k: v for k, v in rows[0].items() if k in names} if rows else None
+    return [{k: v for k, v in row.items() if k in names} for row in rows]

@@ -1,0 +1,1 @@
+"""The benchmark: Fairlead and the model servers people use, side by side on this machine."""
