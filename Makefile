@@ -20,7 +20,8 @@ types: .venv/.developing
 contracts: .venv/.developing
 	@$(BIN)/lint-imports
 
-prove: .venv/.developing        ## the stated errors, simulated: writes docs/proofs.md, fails when a bar is not kept
+prove: .venv/.developing        ## the stated errors, simulated and measured: writes docs/proofs.md, fails when a bar is not kept
+	@$(BIN)/python -m prove.gateway
 	@$(BIN)/python -m prove
 	@$(BIN)/pytest -q -m slow tests/prove
 

@@ -5,6 +5,7 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
+from prove import gateway
 from prove.page import rows, write
 from prove.pictures import PICTURES
 
@@ -29,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         target.write_text(text)
         _say(f"{target.name}: {'as it was' if text == before else 'written'}")
     short = [row.situation for row in table if row.met is False]
+    short += filter(None, [gateway.short()])
     for situation in short:
         _say(f"falls short: {situation}")
     return 1 if short else 0

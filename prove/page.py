@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from prove import errors, labels, latency, traps
+from prove.gateway import section
 from prove.row import Row
 
 __all__ = ["rows", "write"]
@@ -10,8 +11,9 @@ __all__ = ["rows", "write"]
 HEAD = """# Proofs: the stated errors, simulated
 
 This page is generated: `make prove` draws everything again, with the seeds at the end, and writes
-the same bytes. The sources are in `prove/`; no figure is written by hand. What the words mean is
-said in [How Fairlead decides](how-fairlead-decides.md).
+the same bytes, but for what is measured on running processes. The sources are in `prove/`; no
+figure is written by hand. What the words mean is said in
+[How Fairlead decides](how-fairlead-decides.md).
 
 Unless a row says otherwise: 3,000 requests a minute, 10 % of them to the candidate, a look every
 minute, errors of 0.5 %, α = β = 5 %. All methods see the same draws. "Requests" are those of both
@@ -47,9 +49,6 @@ give the same bytes. {judged:,} decisions were compared; none differed. Revenue 
 - Oracle: Wald's sequential test of somebody who knows the true ratio. No test that keeps α is much
   faster, so it says how much is left to gain.
 
-**Not in the table yet:** the candidate with 30 % errors behind the real gateway at 200 requests/s.
-It is measured on running processes, not simulated.
-
 Seed and runs of each row, from the top: {seeds}.
 """
 
@@ -81,4 +80,4 @@ def write(table: Iterable[Row]) -> str:
         lines.append("| " + " | ".join(cells) + " |")
         seeds.append(f"{row.seed} ({row.runs:,})")
         judged += row.judged
-    return HEAD + "\n".join(lines) + "\n" + TAIL.format(judged=judged, seeds=", ".join(seeds))
+    return HEAD + "\n".join(lines) + "\n" + section() + TAIL.format(judged=judged, seeds=", ".join(seeds))

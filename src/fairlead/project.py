@@ -1,6 +1,6 @@
 """Project: wires settings to adapters to flow; the composition root of the control side."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from math import inf
@@ -55,7 +55,7 @@ from fairlead.settings import Settings, child_environment, settings
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Project"]
+__all__ = ["Project", "read_table"]
 
 STATE = ".fairlead"
 MANIFEST = "fairlead.yaml"
@@ -249,13 +249,16 @@ class Project:
         return plan_of(section, release_checks(section, "binary" if task == "auto" else task))
 
     def start_release(
-        self, package: Ref, plan: TrafficPlan | None = None, *, force: str = ""
+        self, package: Ref | Sequence[Ref], plan: TrafficPlan | None = None, *, force: str = ""
     ) -> Release:
-        """Begin to release a package. Raises Conflict when a release is under way."""
-        begun = release.start(self.records, self.clock, self.name, (package,), plan or self.plan(),
+        """Begin to release a package, or several beside each other (A/B/n, bandit).
+
+        Raises Conflict when a release is under way, and what `flow.release.start` raises.
+        """
+        packages = (package,) if isinstance(package, Ref) else tuple(package)
+        begun = release.start(self.records, self.clock, self.name, packages, plan or self.plan(),
                               actor=self.actor, force=force)  # fmt: skip
-        loop.publish(self.records, self.router, self.name)
-        return begun
+        return self._published(begun)
 
     def pause(self, release_id: str) -> Release:
         """Stop walking the plan; the traffic stays as it is."""
@@ -389,6 +392,11 @@ class Project:
     def _reference(self, ref: Ref) -> TableProfile | None:
         folder = self.state / "packages" / ref.digest
         return package.profile_of(folder)
+
+
+def read_table(path: Path, *, target: str = "", moments: Collection[str] = ()) -> tables.Table:
+    """The rows of a CSV or Parquet file, and what to know about how they were read."""
+    return tables.read(path, target=target, moments=moments)
 
 
 def _spec_of(records: Records, ref: str) -> PackageSpec:

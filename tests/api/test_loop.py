@@ -107,6 +107,24 @@ def test_predict_feedback_why_and_status(
     assert "3 requests" in capsys.readouterr().out
 
 
+def test_bench_loads_the_service(
+    project: Path, served: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["bench", "-C", str(project), "--seconds", "0.5", "--connections", "3"]
+    assert main([*asked, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["requests"] == sum(n for _, n in told["histogram"]) > 50 and told["errors"] == {}
+    assert told["rate"] == pytest.approx(told["requests"] / told["seconds"]) and told["seconds"] < 3
+    latency = told["latency_ms"]
+    assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["max"] < 3000
+    metrics = served.get("/status")["journal"]
+    assert metrics["durability"] == "os" and metrics["unlogged"] == 0
+    assert main(asked) == 0
+    shown = capsys.readouterr().out
+    assert "requests/s" in shown and "█" in shown and "p99" in shown and "0 errors" in shown
+    assert main([*asked[:-1], "0"]) == 2
+
+
 def test_a_bad_row_is_refused_with_what_to_send(
     project: Path, served: Client, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,7 @@
 """Ready-made checks and plans: what a manifest that says little asks for."""
 
 import pytest
+from msgspec.structs import replace as changed
 
 from fairlead.core.artifact import Task
 from fairlead.core.catalogue import gate_checks, plan_of, release_checks
@@ -9,7 +10,7 @@ from fairlead.core.evidence import Evidence
 from fairlead.core.manifest import CheckText, GateSection, ReleaseSection, StepText
 from fairlead.core.ref import Ref
 from fairlead.core.schema import Change
-from fairlead.core.traffic import Fixed
+from fairlead.core.traffic import DAY, Adaptive, Fixed
 from fairlead.errors import Invalid
 
 ME = Ref("model", "m", "1" * 64)
@@ -148,6 +149,18 @@ def test_plans_by_name() -> None:
     assert plan_of(ReleaseSection(plan="replace"), CHECKS).steps[0].share == Fixed(1.0)
 
 
+def test_experiments_by_name() -> None:
+    section = ReleaseSection(plan="ab_test", shares=(0.4,), days=3, goal="sale", sticky_by="user")
+    split = plan_of(section, CHECKS)
+    assert (split.name, split.goal, split.sticky_by, split.promote) == ("ab_test", "sale", "user", True)
+    assert (split.steps[0].share, split.steps[0].hold) == (Fixed(0.4), 3 * DAY)
+    assert {c.measure for c in split.steps[0].checks} == {"errors", "slow"}
+    learner = plan_of(changed(section, plan="bandit", days=40), CHECKS)
+    assert (learner.name, learner.goal, learner.steps[0].hold) == ("bandit", "sale", 40 * DAY)
+    assert learner.steps[0].share == Adaptive(reward="sale")
+    assert learner.steps[0].patience >= learner.steps[0].hold
+
+
 def test_steps_by_hand_take_the_checks_their_traffic_can_answer() -> None:
     steps = (StepText(mirror=0.5, hold="1h"), StepText(share=0.2), StepText(pin=("boss",)))
     made = plan_of(ReleaseSection(steps=steps), CHECKS)
@@ -164,6 +177,8 @@ def test_steps_by_hand_take_the_checks_their_traffic_can_answer() -> None:
         (ReleaseSection(steps=(StepText(share=0.1), StepText(hold="x"))), "/release/steps/1/hold"),
         (ReleaseSection(shares=(0.5, 0.2)), "/release/shares"),
         (ReleaseSection(shares=()), "/release/shares"),
+        (ReleaseSection(plan="ab_test", shares=()), "/release/shares"),
+        (ReleaseSection(plan="bandit"), "/release/goal"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_by_its_field(section: ReleaseSection, pointer: str) -> None:

@@ -79,6 +79,12 @@ def test_a_good_candidate_reaches_the_end(name: str) -> None:
     assert (end.phase, end.winner) == expected
 
 
+@pytest.mark.parametrize("name", ["ab_test", "bandit"])
+def test_a_baseline_with_the_better_goal_is_kept(name: str) -> None:
+    end = walk(PLANS[name], facts(ctr=0.295))
+    assert (end.phase, end.winner) == (Phase.KEPT, None)
+
+
 @pytest.mark.parametrize("name", CHECKED)
 @pytest.mark.parametrize("bad", [facts(error_rate=0.5), facts(ctr=0.1)])
 def test_a_bad_candidate_is_rolled_back_at_once(name: str, bad: EvidenceSet) -> None:

@@ -15,7 +15,7 @@ from fairlead.core.evidence import EvidenceSet
 from fairlead.core.ref import Ref
 from fairlead.core.release import Phase, Release
 from fairlead.core.schema import Schema
-from fairlead.core.traffic import Fixed, TrafficPlan, canary, shadow
+from fairlead.core.traffic import Fixed, TrafficPlan, ab_test, canary, shadow
 from fairlead.core.traffic import replace as at_once
 from fairlead.errors import Conflict, Invalid, Missing
 from fairlead.flow import loop
@@ -127,6 +127,13 @@ def test_what_cannot_be_released(hands: Hands) -> None:
 def test_two_packages_cannot_both_be_the_first(hands: Hands) -> None:
     a, b = hands.package("a"), hands.package("b")
     refused(hands, Invalid, "first release takes one", lambda: hands.start(a, b))
+
+
+def test_several_packages_need_a_goal_to_win(hands: Hands) -> None:
+    hands.promote(hands.package("a"))
+    b, c = hands.package("b"), hands.package("c")
+    refused(hands, Invalid, "which of 2 packages wins", lambda: hands.start(b, c))
+    assert hands.start(b, c, plan=ab_test((), goal="sale")).candidates == (b, c)
 
 
 @pytest.mark.parametrize(("passed", "why"), [(False, "auc fell"), (None, "never judged")])

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -17,7 +18,7 @@ from fairlead.core.ledger import Ledger
 from fairlead.core.release import Release
 from fairlead.core.sequential import log_e_harm, log_e_safe
 from fairlead.core.traffic import canary
-from prove import errors, ours, traps
+from prove import errors, gateway, ours, traps
 from prove.ours import NEW, OLD, audit, tallies
 from prove.row import counted, percent, requests
 from prove.traffic import Traffic, draw, first, median
@@ -111,6 +112,19 @@ def test_the_page_shows_every_bar_with_its_figure() -> None:
     barred = [[cell.strip() for cell in row] for row in rows if row[1].strip()]
     assert len(barred) == BARS
     assert all(figure and kept in ("yes", "**no**") for _, _, figure, _, kept in barred)
+
+
+def test_what_was_measured_is_on_the_page_and_kept_its_bars() -> None:
+    assert gateway.section() in (ROOT / "docs" / "proofs.md").read_text()
+    told = msgspec.json.decode(gateway.MEASURED.read_bytes(), type=gateway.Measured)
+    assert len(told.runs) == 20 and all(run.kept for run in told.runs)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_bad_candidate_is_measured_behind_a_real_gateway() -> None:
+    (run,) = gateway.measure(1).runs
+    assert 0 < run.bad <= 30 and run.failed == 0 and run.stable < 10
 
 
 def test_figures_that_the_explanation_quotes_are_in_the_table() -> None:

@@ -15,12 +15,12 @@ from fairlead.settings import settings
 
 if TYPE_CHECKING:
     from fairlead.api import demo
-    from fairlead.api.commands import audit, data, lab, live, release, service, start
+    from fairlead.api.commands import audit, bench, data, lab, live, release, service, start
 
 __all__ = ["app", "main"]
 
 ORDER = ["init", "run", "demo", "schema", "data", "train", "gate", "package", "release", "serve",
-         "predict", "feedback", "status", "why", "audit"]  # fmt: skip
+         "predict", "bench", "feedback", "status", "why", "audit"]  # fmt: skip
 START, MAKE, RELEASE, LIVE = "Start", "Make and judge", "Release", "In production"
 
 
@@ -35,9 +35,9 @@ class _Later:
 
 
 if not TYPE_CHECKING:
-    audit, data, lab, live, release, service, start = (
+    audit, bench, data, lab, live, release, service, start = (
         _Later(f"fairlead.api.commands.{room}")
-        for room in ("audit", "data", "lab", "live", "release", "service", "start")
+        for room in ("audit", "bench", "data", "lab", "live", "release", "service", "start")
     )
     demo = _Later("fairlead.api.demo")
 
@@ -49,6 +49,8 @@ AcceptBreaking = Annotated[bool, typer.Option(
     "--accept-breaking", help="Take a table that breaks the contract; the contract changes.")]  # fmt: skip
 Release = Annotated[str, typer.Argument(metavar="RELEASE", show_default=False,
                                         help="Its id (default: the running one).")]  # fmt: skip
+PlanName = Annotated[str, typer.Option(
+    "--plan", metavar="NAME", help="replace, blue_green, canary, shadow, shadow_canary, ab_test or bandit (default: the manifest's).")]  # fmt: skip
 
 
 class _Ordered(TyperGroup):
@@ -204,14 +206,27 @@ def _package(
 
 @release_group.command("start")
 def _release_start(
-    package: Annotated[str, typer.Argument(show_default=False, help="Digest prefix (default: the newest package).")] = "",
-    plan: Annotated[str, typer.Option(metavar="NAME", help="replace, blue_green, canary, shadow or shadow_canary (default: the manifest's).")] = "",
+    packages: Annotated[list[str] | None, typer.Argument(metavar="PACKAGE", show_default=False, help="Digest prefix (default: the newest package); several for ab_test and bandit.")] = None,
+    plan: PlanName = "",
     force: Annotated[str, typer.Option(metavar="REASON", help="Release what the gate refused; the reason goes into the audit log.")] = "",
     project: Project = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Start a release."""
-    release.start(project, package, plan, force, as_json=as_json)
+    release.start(project, tuple(packages or ()), plan, force, as_json=as_json)
+
+
+@release_group.command("plan")
+def _release_plan(
+    plan: PlanName = "",
+    rate: Annotated[float | None, typer.Option(metavar="REQUESTS", show_default=False, help="Requests per minute (default: as in the last day).")] = None,
+    errors: Annotated[float | None, typer.Option(metavar="SHARE", show_default=False, help="Share of requests that fails today (default: as in the last day, 0.001 at least).")] = None,
+    simulate: Annotated[bool, typer.Option("--simulate", help="Say how many requests each step will need, and harm to be found.")] = False,
+    project: Project = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Show a plan before it is started."""
+    release.ahead(project, plan, rate, errors, simulate=simulate, as_json=as_json)
 
 
 @release_group.command("status")
@@ -280,6 +295,20 @@ def _predict(
 ) -> None:  # fmt: skip
     """Ask the running service."""
     service.predict(project, row, unit, as_json=as_json)
+
+
+@app.command("bench", rich_help_panel=LIVE)
+def _bench(
+    seconds: Annotated[float, typer.Option(help="How long.")] = 5.0,
+    connections: Annotated[int, typer.Option(help="How many at once.")] = 16,
+    project: Project = None,
+    as_json: Json = False,
+) -> None:
+    """Load the running service with sample rows; they are logged like any others.
+
+    Exit status 1 when an answer was an error.
+    """
+    raise typer.Exit(bench.run(project, seconds, connections, as_json=as_json))
 
 
 @app.command("feedback", rich_help_panel=LIVE)

@@ -118,7 +118,7 @@ def plan_of(section: ReleaseSection, checks: tuple[Check, ...]) -> TrafficPlan:
         case "replace":
             return changed(traffic.replace(), sticky_by=section.sticky_by, odds=odds)
         case "blue_green":
-            return traffic.blue_green(checks, odds=odds, hold=hold, patience=patience)
+            return traffic.blue_green(checks, pin=section.pin, odds=odds, hold=hold, patience=patience)
         case "shadow":
             return traffic.shadow(checks, odds=odds, hold=hold, patience=patience)
         case "canary":
@@ -127,16 +127,31 @@ def plan_of(section: ReleaseSection, checks: tuple[Check, ...]) -> TrafficPlan:
             first = traffic.shadow(checks, odds=odds, hold=hold, patience=patience).steps
             then = _canary(section, live, odds, hold, patience)
             return changed(then, name="shadow_canary", steps=first + then.steps)
+        case "ab_test":
+            _rising(section)
+            return traffic.ab_test(live, share=section.shares[-1], days=section.days, odds=odds,
+                                   sticky_by=section.sticky_by, goal=section.goal)  # fmt: skip
+        case "bandit":
+            if not section.goal:
+                raise Invalid("a bandit needs release.goal: what its shares are to follow",
+                              hint="goal: NAME of a feedback, or a metric such as accuracy",
+                              pointer="/release/goal")  # fmt: skip
+            return traffic.bandit(live, reward=section.goal, days=section.days, odds=odds,
+                                  sticky_by=section.sticky_by)  # fmt: skip
 
 
 def _canary(
     section: ReleaseSection, checks: tuple[Check, ...], odds: Odds, hold: float, patience: float
 ) -> TrafficPlan:
+    _rising(section)
+    return traffic.canary(checks, shares=section.shares, sticky_by=section.sticky_by, odds=odds,
+                          hold=hold, patience=patience)  # fmt: skip
+
+
+def _rising(section: ReleaseSection) -> None:
     if not section.shares or list(section.shares) != sorted(set(section.shares)):
         raise Invalid(f"release.shares {list(section.shares)} do not rise",
                       hint="write shares like [0.05, 0.25, 0.5]", pointer="/release/shares")  # fmt: skip
-    return traffic.canary(checks, shares=section.shares, sticky_by=section.sticky_by, odds=odds,
-                          hold=hold, patience=patience)  # fmt: skip
 
 
 def _step(place: int, text: StepText, checks: tuple[Check, ...]) -> Step:

@@ -95,14 +95,21 @@ class ReleaseSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     of errors proven to lie below this needs no comparison with the baseline. `margin`: the loss a
     shadow may have on labelled requests (Brier, share wrong, scaled error). `min_pairs`: labelled
     requests a shadow answers before it is judged by them: enough to span several days, since rows
-    of one day resemble each other."""
+    of one day resemble each other. `goal`: feedback name or metric, the higher the better, that
+    picks the winner of an `ab_test` and moves the shares of a `bandit`; both last `days`. The
+    candidates of an `ab_test` divide the last of `shares` among them."""
 
-    plan: Literal["replace", "blue_green", "canary", "shadow", "shadow_canary"] = "canary"
+    plan: Literal[
+        "replace", "blue_green", "canary", "shadow", "shadow_canary", "ab_test", "bandit"
+    ] = "canary"
     steps: tuple[StepText, ...] = ()
     shares: tuple[float, ...] = (0.05, 0.25, 0.5)
     hold: str = "10m"
-    patience: str = "1d"
+    patience: str = "7d"
+    days: float = 14.0
+    goal: str = ""
     sticky_by: str = ""
+    pin: tuple[str, ...] = ()
     alpha: float = 0.05
     beta: float = 0.05
     slow_ms: float = 100.0

@@ -190,11 +190,15 @@ def _why(decision: Decision) -> str:
 
 
 def _winner(release: Release, evidence: EvidenceSet) -> Ref | None:
-    if len(release.candidates) == 1:
-        return release.candidates[0]
-    scored = [(e.value, c) for c in release.candidates
-              if (e := evidence.get(c, release.plan.goal)) is not None]  # fmt: skip
-    return max(scored)[1] if scored else None
+    """The candidate with the best goal, unless the baseline's is better; without a goal, or when
+    nothing is known of it, the only candidate left."""
+    goal, left = release.plan.goal, release.candidates
+    known = {c: e.value for c in left if goal and (e := evidence.get(c, goal)) is not None}
+    if not known:
+        return left[0] if len(left) == 1 else None
+    best = max(known, key=lambda c: known[c])
+    theirs = None if release.baseline is None else evidence.get(release.baseline, goal)
+    return None if theirs is not None and theirs.value > known[best] else best
 
 
 def _weights(release: Release) -> tuple[float, ...]:

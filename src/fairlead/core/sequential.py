@@ -8,11 +8,12 @@ function of counters: replicas add their counters and every poll may read.
 
 from collections.abc import Callable, Sequence
 from math import exp, inf, lgamma, log
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Window", "culprits", "log_e_above", "log_e_below", "log_e_discordant", "log_e_harm",
+__all__ = ["Window", "alternatives", "culprits", "log_e_above", "log_e_below", "log_e_discordant", "log_e_harm",
            "log_e_mean_above", "log_e_mean_below", "log_e_mismatch", "log_e_safe", "log_mean",
            "mean_interval", "rate_interval", "ratio_interval"]  # fmt: skip
 
@@ -46,6 +47,18 @@ _BETS_WEIGHT = np.log(np.sqrt(_BETS) / np.sqrt(_BETS).sum())
 _ODDS_DOWN_WEIGHT = np.full(40, -log(40))
 
 
+def alternatives(
+    kind: Literal["harm", "safe", "below"], exclude: float = 2.0
+) -> tuple[Vector, Vector]:
+    """What `log_e_harm`, `log_e_safe` or `log_e_below` mix: logarithms of ratios (of odds for
+    "below") relative to the bound, and of their weights. For those who compute many at once."""
+    if kind == "harm":
+        return _UP, _UP_WEIGHT
+    if kind == "safe":
+        return _DOWN, _normal(_DOWN, -log(exclude), 0.35)
+    return _ODDS_DOWN, _ODDS_DOWN_WEIGHT
+
+
 def log_e_harm(windows: Sequence[Window], ratio: float = 1.0) -> float:
     """Evidence that the candidate's event rate exceeds `ratio` times the baseline's.
 
@@ -75,7 +88,7 @@ def log_e_safe(windows: Sequence[Window], exclude: float) -> float:
     The formula and the proof of `log_e_harm` with alternatives r < `exclude`, weighted around a
     candidate as good as the baseline (statistics.md 3.1, PROMOTE).
     """
-    return _log_e_share(windows, exclude, _DOWN, _normal(_DOWN, -log(exclude), 0.35))
+    return _log_e_share(windows, exclude, *alternatives("safe", exclude))
 
 
 def _log_e_share(

@@ -221,6 +221,7 @@ def bandit(
     odds: Odds = Odds(),  # noqa: B008
 ) -> TrafficPlan:  # fmt: skip
     """Shares follow the reward, never below a floor; propensities keep the log unbiased."""
-    step = Step(share=Adaptive(reward=reward), hold=days * DAY, patience=30 * DAY, checks=checks)
+    step = Step(share=Adaptive(reward=reward), hold=days * DAY,
+                patience=max(30, 2 * days) * DAY, checks=checks)  # fmt: skip
     return TrafficPlan(name="bandit", steps=(step,), sticky_by=sticky_by, goal=reward, odds=odds)
 

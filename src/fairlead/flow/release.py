@@ -32,7 +32,7 @@ def start(records: Records, clock: Clock, service: str, packages: Sequence[Ref],
     The first package of a service answers everything at once, watched by those checks of the plan
     that need no baseline. `force`: why the gate is overruled; it is written into the audit log.
     Raises Conflict (a release is under way), Missing (no such package), Invalid (not a package,
-    released already, or its model did not pass the gate and `force` is empty).
+    released already, several without a goal, or its model did not pass the gate and `force` is empty).
     """
     here = records.service(service) or Service(name=service)
     if here.release:
@@ -46,6 +46,9 @@ def start(records: Records, clock: Clock, service: str, packages: Sequence[Ref],
             raise Invalid(f"{service} serves nothing yet: its first release takes one package",
                           hint="release one, then compare the others with it")  # fmt: skip
         plan = _alone(plan)
+    elif len(packages) > 1 and plan.promote and not plan.goal:
+        raise Invalid(f"plan {plan.name!r} does not say which of {len(packages)} packages wins",
+                      hint="set release.goal: a feedback or a metric", pointer="/release/goal")  # fmt: skip
     refusals = {p.short: why for p in packages if (why := _refusal(records, p))}
     if refusals and not force:
         text = "; ".join(f"{p}: {why}" for p, why in refusals.items())

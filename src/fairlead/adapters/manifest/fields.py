@@ -144,9 +144,12 @@ FIELDS: Mapping[type[Struct], Mapping[str, Field]] = {
     ReleaseSection: {
         "plan": text("A ready-made plan."),
         "steps": text("A plan by hand, in place of `plan`."),
-        "shares": number("Growing shares of a canary.", 0, 1),
+        "shares": number("Growing shares of a canary; the candidates of an ab_test divide the last one.", 0, 1),
         "hold": duration("Each step lasts at least this long.", zero=True),
         "patience": duration("Without enough evidence after this long, the candidate is rolled back."),
+        "days": number("An ab_test or a bandit lasts so many days.", 0, 365, open=True),
+        "goal": text("What picks the winner of an ab_test and moves the shares of a bandit: the name of a feedback, or a metric, the higher the better."),
+        "pin": text("Units that meet the candidate in the preview of blue_green."),
         "sticky_by": text("Request column that names the unit: a unit keeps meeting the same package."),
         "margin": number("Loss that a shadow may have on labelled requests.", 0, 1),
         "min_pairs": number("Labelled requests of a shadow before feedback is judged.", 1),

@@ -108,6 +108,11 @@ def _release(release: ReleaseSection, given: frozenset[str]) -> Found:
         yield "shares", "every share is above 0: the first step of a canary meets traffic"
     if list(release.shares) != sorted(set(release.shares)):
         yield "shares", "shares grow from step to step"
+    if release.plan == "bandit" and not release.goal:
+        yield "", "a bandit needs `goal`: the feedback or the metric its shares follow"
+    metric = METRICS.get(release.goal)
+    if metric is not None and not metric.higher_is_better:
+        yield "goal", f"{release.goal} is not the better for being higher; take another metric, or a feedback"
 
 
 def _monitor(monitor: MonitorText, given: frozenset[str]) -> Found:

@@ -5,31 +5,82 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from msgspec.structs import replace as changed
 from rich.live import Live
 from rich.text import Text
 
 from fairlead.api.border import REFUSED
 from fairlead.api.commands.lab import newest
 from fairlead.api.console import console, emit, next_commands, progress
+from fairlead.api.present.outlook import Ahead, ahead_view
 from fairlead.api.present.rollout import View, headline, line, release_view, releases_table
 from fairlead.api.session import opened
+from fairlead.core.forecast import forecast
 from fairlead.core.release import Phase, Release, advance
+from fairlead.core.traffic import DAY
 from fairlead.errors import Missing
 from fairlead.project import Project
 
-__all__ = ["abort", "look", "pause", "resume", "rollback", "start", "status", "watch"]
+__all__ = ["abort", "ahead", "look", "pause", "resume", "rollback", "start", "status", "watch"]
 
 
-def start(given: Path | None, package: str, plan: str, force: str, *, as_json: bool) -> None:
-    """Start a release of the newest package, or of the one named."""
+RATE, ERRORS = 100.0, 0.001
+"""Requests per minute, and the share of them that fails, where the log tells nothing; one in a
+thousand at least, since twice nothing is no harm."""
+
+RATIOS = (1.0, 1.5, 2.0, 5.0, 10.0)
+"""How often candidates fail in simulations, relative to the baseline."""
+
+
+def start(
+    given: Path | None, packages: tuple[str, ...], plan: str, force: str, *, as_json: bool
+) -> None:
+    """Start a release of the newest package, or of those named."""
     with opened(given) as project:
-        chosen = newest(project, "package", package)
+        chosen = [newest(project, "package", text).ref for text in packages or ("",)]
         with progress("starting the release", quiet=as_json):
-            made = project.start_release(chosen.ref, project.plan(plan) if plan else None, force=force)
+            made = project.start_release(chosen, project.plan(plan), force=force)
         now = project.clock.now()
     emit(made, headline(made, now), as_json=as_json)
     if not as_json:
         next_commands("fairlead release watch", "fairlead serve   (the evidence comes from live traffic)")  # fmt: skip
+
+
+def ahead(
+    given: Path | None, plan: str, rate: float | None, errors: float | None, *,
+    simulate: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Show a plan before it is started, and what it will take by simulation."""
+    with opened(given) as project:
+        chosen = project.plan(plan)
+        seen_rate, seen_errors = _traffic(project)
+    asked = RATE if seen_rate is None else seen_rate
+    here = Ahead(plan=chosen, rate=asked if rate is None else rate,
+                 errors=max(seen_errors, ERRORS) if errors is None else errors,
+                 seen=rate is None and errors is None and seen_rate is not None)  # fmt: skip
+    if simulate:
+        with progress("simulating", quiet=as_json):
+            outlooks = tuple(forecast(chosen, rate=here.rate / 60, errors=here.errors, ratio=ratio)
+                             for ratio in RATIOS)  # fmt: skip
+        here = changed(here, outlooks=outlooks)
+    emit(here, ahead_view(here), as_json=as_json)
+    if not as_json:
+        next_commands(f"fairlead release start{f' --plan {plan}' if plan else ''}" if simulate
+                      else "fairlead release plan --simulate")  # fmt: skip
+
+
+def _traffic(project: Project) -> tuple[float | None, float]:
+    """Requests per minute, and the share that failed, of the last day or as long as it serves."""
+    now, made = project.clock.now(), project.records.releases(project.name)
+    seen = project.observer().watch(now, DAY)
+    here = project.records.service(project.name)
+    package = here.package if here else None
+    volume = seen.get(package, "volume") if package else None
+    if package is None or volume is None or not volume.value:
+        return None, 0.0
+    minutes = max(min(DAY, now - made[0].started_at) / 60, 1.0)
+    failed = seen.get(package, "errors")
+    return volume.value / minutes, failed.value if failed else 0.0
 
 
 def status(given: Path | None, release_id: str, *, as_json: bool) -> None:

@@ -6,7 +6,6 @@ from shlex import quote
 from typing import Any
 
 from fairlead.adapters.manifest import json_schema
-from fairlead.adapters.sources import tables
 from fairlead.api.border import REFUSED
 from fairlead.api.console import console, emit, next_commands, progress
 from fairlead.api.present.lines import gate_line, model_line, release_line, rows_line
@@ -20,7 +19,7 @@ from fairlead.core.release import Release
 from fairlead.errors import Conflict, Missing
 from fairlead.flow import init as start
 from fairlead.flow.scaffold import Remark, Wishes
-from fairlead.project import Project
+from fairlead.project import Project, read_table
 
 __all__ = ["Wishes", "init", "run", "schema"]
 
@@ -38,7 +37,7 @@ def init(table: Path, wishes: Wishes, into: Path, *, as_json: bool) -> int:
                        hint="go on with `fairlead run`, or choose another folder with --into")  # fmt: skip
     moments = (wishes.time,) if wishes.time else ()
     with progress(f"reading {table.name}", quiet=as_json):
-        read = tables.read(table, target=wishes.target, moments=moments)
+        read = read_table(table, target=wishes.target, moments=moments)
         if not wishes.target:
             facts = start.targets(read.frame)
             best = quote(facts[0].name) if facts else "COLUMN"
