@@ -190,15 +190,17 @@ def _why(decision: Decision) -> str:
 
 
 def _winner(release: Release, evidence: EvidenceSet) -> Ref | None:
-    """The candidate with the best goal, unless the baseline's is better; without a goal, or when
-    nothing is known of it, the only candidate left."""
+    """The candidate with the best goal, unless the baseline's is proven better (the intervals lie
+    apart); without a goal, or when nothing is known of it, the only candidate left."""
     goal, left = release.plan.goal, release.candidates
-    known = {c: e.value for c in left if goal and (e := evidence.get(c, goal)) is not None}
+    known = {c: e for c in left if goal and (e := evidence.get(c, goal)) is not None}
     if not known:
         return left[0] if len(left) == 1 else None
-    best = max(known, key=lambda c: known[c])
+    best = max(known, key=lambda c: known[c].value)
     theirs = None if release.baseline is None else evidence.get(release.baseline, goal)
-    return None if theirs is not None and theirs.value > known[best] else best
+    if theirs is None or theirs.low is None or (high := known[best].high) is None:
+        return best
+    return None if theirs.low > high else best
 
 
 def _weights(release: Release) -> tuple[float, ...]:
