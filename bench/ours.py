@@ -13,7 +13,8 @@ from fairlead.core.journal import Durability
 from fairlead.core.ref import Ref, canonical, digest
 from fairlead.core.schema import Column, Schema
 from fairlead.core.traffic import Arm, Route
-from fairlead.dataplane import STATE, GatewayConfig, serve
+from fairlead.dataplane import GatewayConfig, serve
+from fairlead.settings import STATE
 
 SHARE = 0.1
 """Of the canary."""

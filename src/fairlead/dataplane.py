@@ -8,25 +8,23 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from fairlead.adapters.clock import SharedClock, SystemClock
+from fairlead.adapters.clock import open_clock
 from fairlead.adapters.fleet.local import LocalFleet
 from fairlead.adapters.online.sqlite import SqliteOnline
 from fairlead.adapters.router.local import LocalRouter
 from fairlead.core.artifact import PackageSpec
 from fairlead.errors import FairleadError, Invalid
 from fairlead.flavors.sklearn import scorer
-from fairlead.ports import Clock, Online
+from fairlead.ports import Online
 from fairlead.serve import gateway, replica
 from fairlead.serve.config import GatewayConfig, read_config, write_config
 from fairlead.serve.endpoint import Callers
 from fairlead.serve.parent import keep
 from fairlead.serve.supervisor import Supervisor, alone, listen
-from fairlead.settings import child_environment, settings
+from fairlead.settings import STATE, child_environment, settings
 
-__all__ = ["GatewayConfig", "STATE", "main", "serve"]
+__all__ = ["GatewayConfig", "main", "serve"]
 
-STATE = ".fairlead"
-"""The state folder of a project."""
 HANG = 1.5
 """A batch that runs for so many deadlines counts as hung: its replica is replaced."""
 LEAN = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
@@ -82,7 +80,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _gateway_main(state: Path, fd: int) -> int:
-    clock = _clock()
+    clock = open_clock(settings().clock)
     run = state / "run"
     os.chdir(run)
     config = read_config(run / "gateway.json")
@@ -94,11 +92,6 @@ def _gateway_main(state: Path, fd: int) -> int:
 
 def _online(path: Path) -> Online:
     return SqliteOnline(path, readonly=True)
-
-
-def _clock() -> Clock:
-    path = settings().clock
-    return SystemClock() if path is None else SharedClock(path)
 
 
 def _open(directory: Path, spec: PackageSpec) -> replica.Scorer:

@@ -1,7 +1,7 @@
 """Project: wires settings to adapters to flow; the composition root of the control side."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from math import inf
 from pathlib import Path
@@ -12,7 +12,7 @@ import msgspec
 
 from fairlead.adapters import manifest as manifests
 from fairlead.adapters.blobs.local import LocalBlobs
-from fairlead.adapters.clock import SharedClock, SystemClock
+from fairlead.adapters.clock import open_clock
 from fairlead.adapters.compute.local import LocalCompute
 from fairlead.adapters.notify.log import LogNotifier
 from fairlead.adapters.online.sqlite import SqliteOnline
@@ -50,15 +50,12 @@ from fairlead.ports import (
     Records,
     Router,
 )
-from fairlead.settings import Settings, child_environment, settings
+from fairlead.settings import MANIFEST, STATE, Settings, child_environment, settings
 
 if TYPE_CHECKING:
     import polars as pl
 
 __all__ = ["Project", "read_table"]
-
-STATE = ".fairlead"
-MANIFEST = "fairlead.yaml"
 
 Progress = Callable[[str], None]
 
@@ -87,6 +84,7 @@ class Project:
         self.router, self.clock, self.compute, self.notifier = router, clock, compute, notifier
         self._closing = ExitStack()
         self._observer: Observer | None = None
+        self._retrainer: Retrainer | None = None
         self._patrol: tuple[Responder, Patrol] | None = None
 
     @classmethod
@@ -105,7 +103,7 @@ class Project:
             online=lambda: SqliteOnline(state / "online.db"),
             log=PredictionFiles(state / "predictions", lambda ref: _spec_of(records, ref)),
             router=LocalRouter(state / "run"), compute=LocalCompute(child_environment({})), actor=chosen.actor,
-            clock=SharedClock(chosen.clock) if chosen.clock else SystemClock(),
+            clock=open_clock(chosen.clock),
             notifier=LogNotifier(state / "alerts.log"),
         )  # fmt: skip
         project._closing.callback(records.close)
@@ -326,9 +324,11 @@ class Project:
         return [*events, *patrol.turn(self.clock.now())]
 
     def retrainer(self) -> Retrainer:
-        """Asks for retrainings, and carries them out one at a time."""
-        section = self.manifest.retrain
-        return Retrainer(self, self.records, self.clock, self.name, section)
+        """Asks for retrainings, and carries them out one at a time; remembers what it has read."""
+        if self._retrainer is None:
+            self._retrainer = Retrainer(self, self.records, self.clock, self.name,
+                                        self.manifest.retrain)  # fmt: skip
+        return self._retrainer
 
     def _wire(self) -> tuple[Responder, Patrol]:
         responder = Responder(self.records, self.clock, self.name, notifier=self.notifier,
@@ -367,9 +367,8 @@ class Project:
         self, name: str, spec: DatasetSpec, change: SchemaDiff, source: str, parents: tuple[Ref, ...]
     ) -> Artifact:
         ref = name_of(name, spec)
-        for known in reversed(self.records.artifacts("dataset", name)):
-            if known.ref == ref:
-                return known
+        with suppress(Missing):
+            return self.records.artifact(ref)
         made = Artifact(ref=ref, spec=spec, parents=parents, created_at=self.clock.now())
         self._record("data.committed", made, {"rows": spec.rows, "source": source, "change": change.size})
         return made

@@ -1,4 +1,4 @@
-"""Settings: the only reader of the environment."""
+"""Settings: the only reader of the environment, and the names a project's folder goes by."""
 
 import os
 from collections.abc import Mapping
@@ -6,7 +6,12 @@ from pathlib import Path
 
 from msgspec import Struct
 
-__all__ = ["Settings", "child_environment", "settings"]
+__all__ = ["MANIFEST", "STATE", "Settings", "child_environment", "settings"]
+
+MANIFEST = "fairlead.yaml"
+"""The file that makes a folder a project."""
+STATE = ".fairlead"
+"""The folder beside it that holds everything a project knows."""
 
 
 class Settings(Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fairlead.errors import Missing
 
-__all__ = ["SharedClock", "SystemClock"]
+__all__ = ["SharedClock", "SystemClock", "open_clock"]
 
 _SIZE = 8
 
@@ -52,3 +52,8 @@ class SharedClock:
     def set(self, at: float) -> None:
         """From now on it is `at`, in every process."""
         struct.pack_into("<d", self._cell, 0, at)
+
+
+def open_clock(path: Path | None) -> SharedClock | SystemClock:
+    """The clock in the file `path`, or the system's. Raises Missing."""
+    return SystemClock() if path is None else SharedClock(path)

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from fairlead.errors import Conflict, FairleadError, Invalid, Missing, Unavailable
+from fairlead.settings import STATE
 
 __all__ = ["Client", "found"]
 
@@ -68,7 +69,7 @@ def found(root: Path) -> Client:
 
     Raises Unavailable when there is none.
     """
-    run = root / ".fairlead" / "run"
+    run = root / STATE / "run"
     try:
         where = msgspec.json.decode((run / "serve.json").read_bytes(), type=Where)
         asks = msgspec.json.decode((run / "gateway.json").read_bytes(), type=Asks)

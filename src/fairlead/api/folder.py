@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from fairlead.errors import Missing
+from fairlead.settings import MANIFEST
 
-__all__ = ["MANIFEST", "find"]
+__all__ = ["find"]
 
-MANIFEST = "fairlead.yaml"
 
 
 def find(given: Path | None) -> Path:

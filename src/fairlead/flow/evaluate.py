@@ -205,12 +205,17 @@ def _blocks(part: "pl.DataFrame", at: Vector, entity: str) -> NDArray[np.int64] 
     or, where there are too few days to tell, those of one entity."""
     import polars as pl
 
-    days = np.floor(np.nan_to_num(at) / DAY).astype(np.int64)
+    days = _days(at)
     if len(np.unique(days)) >= DAYS:
         return days
     if entity not in part.columns:
         return None
     return part.get_column(entity).rank("dense").fill_null(0).cast(pl.Int64).to_numpy()
+
+
+def _days(at: Vector) -> NDArray[np.int64]:
+    """The UTC day of each moment, as a number."""
+    return np.floor(np.nan_to_num(at) / DAY).astype(np.int64)
 
 
 def _scores(scorer: Scorer, matrix: Matrix, arm: Arm, classes: tuple[str, ...]) -> Vector:
@@ -290,7 +295,7 @@ def _reference(job: EvaluateJob, folder: Path, flavors: Flavors, scorer: Scorer,
     frame = read(folder, theirs.table, theirs.split, [*ours.columns, *theirs.columns])
     part = halves(frame, theirs.table, theirs.split)[1]
     part = part.filter(seconds_of(part, theirs.table.schema.time) >= _border(ours, folder))
-    days = np.floor(seconds_of(part, theirs.table.schema.time) / DAY)
+    days = _days(seconds_of(part, theirs.table.schema.time))
     if part.height < ENOUGH or len(np.unique(days)) < DAYS:
         return
     rows, chosen, classes = _rows(changed(job, entity=""), part)

@@ -1,6 +1,5 @@
 """Packages: a model with all it needs to answer, proven in a clean process before anyone may serve it."""
 
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from hashlib import file_digest
@@ -18,6 +17,7 @@ from fairlead.core.encoding import compile_row
 from fairlead.core.profile import TableProfile
 from fairlead.core.proof import Proof, compare
 from fairlead.core.ref import canonical
+from fairlead.disk import sync
 from fairlead.errors import Corrupt, Invalid, Missing
 from fairlead.flow.evaluate import model_of
 from fairlead.flow.gate import request
@@ -134,11 +134,7 @@ def _lay(spec: PackageSpec, digest: str, packages: Path, blobs: Blobs) -> Path:
 def _sync(folder: Path) -> None:
     """Files reach the disk before the folder gets its name."""
     for path in (*folder.iterdir(), folder):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync(path)
 
 
 def _move(draft: Path, target: Path) -> None:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from fairlead.core.journal import HEADER
+from fairlead.disk import sync
 
 __all__ = ["Segments"]
 
@@ -99,7 +100,7 @@ class Segments:
                 os.fsync(fd)
             os.rename(hidden, self._folder / name)
             if self._synced:
-                self._sync_folder()
+                sync(self._folder)
         except OSError:
             with contextlib.suppress(OSError):
                 hidden.unlink(missing_ok=True)
@@ -108,10 +109,3 @@ class Segments:
         self._size = self._sure = len(HEADER)
         self._born = time.monotonic()
         return fd
-
-    def _sync_folder(self) -> None:
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

@@ -1,11 +1,11 @@
 """Blobs in a folder of this machine; an acknowledged write survives a power cut."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 from fairlead.adapters.blobs.objects import ObjectBlobs
+from fairlead.disk import sync
 from fairlead.errors import Missing
 
 __all__ = ["LocalBlobs"]
@@ -33,15 +33,7 @@ class LocalBlobs(ObjectBlobs):
 
         draft = f"drafts/{uuid4().hex}"
         obstore.put(self._store, draft, chunks)
-        _sync(self._root / draft)
+        sync(self._root / draft)
         obstore.rename(self._store, draft, key)
-        _sync((self._root / key).parent)
-        _sync(self._root)
-
-
-def _sync(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
+        sync((self._root / key).parent)
+        sync(self._root)

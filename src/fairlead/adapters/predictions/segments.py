@@ -11,6 +11,8 @@ from urllib.parse import quote, unquote
 
 from msgspec import Struct
 
+from fairlead.disk import sync
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -128,9 +130,9 @@ class Segments:
         target = self._folder / ".".join(parts)
         draft = self._folder / f".{target.name}.draft"
         table.write_parquet(draft, row_group_size=ROW_GROUP, statistics=True, compression="zstd")
-        _sync(draft)
+        sync(draft)
         draft.rename(target)
-        _sync(self._folder)
+        sync(self._folder)
 
     def merge(self) -> int:
         """Join one run of small neighbours; return how many files became one (0: none did)."""
@@ -181,12 +183,3 @@ def _alike(schemas: Sequence[Mapping[str, Any]]) -> bool:
         for schema in schemas
         for name, dtype in schema.items()
     )
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-

@@ -12,6 +12,7 @@ import msgspec
 
 from fairlead.core.ref import canonical
 from fairlead.core.traffic import Route
+from fairlead.disk import sync
 from fairlead.errors import Conflict, Corrupt
 
 __all__ = ["LocalRouter"]
@@ -50,7 +51,7 @@ class LocalRouter:
                 file.flush()
                 os.fsync(file.fileno())
             fresh.replace(self._path)
-            _sync(self._folder)
+            sync(self._folder)
 
     def published(self) -> Route | None:
         """The route; the very same object while the file is unchanged.
@@ -121,11 +122,3 @@ def _link(fresh: Path, path: Path) -> None:
 
 def _sign(key: bytes, route: Route) -> str:
     return hmac.new(key, canonical(route), "sha256").hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -12,13 +12,14 @@ from rich.text import Text
 from fairlead.adapters import manifest as manifests
 from fairlead.api.client import Client, found
 from fairlead.api.console import console, emit
-from fairlead.api.folder import MANIFEST, find
+from fairlead.api.folder import find
 from fairlead.api.present.answers import answers_view, call_view
 from fairlead.core.artifact import PackageSpec
 from fairlead.core.manifest import Manifest
-from fairlead.dataplane import STATE, GatewayConfig
+from fairlead.dataplane import GatewayConfig
 from fairlead.dataplane import serve as run_service
 from fairlead.errors import Invalid, Missing
+from fairlead.settings import MANIFEST, STATE
 
 __all__ = ["gateway_config", "predict", "samples_of", "serve"]
 

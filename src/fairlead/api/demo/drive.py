@@ -30,7 +30,7 @@ class Said(Struct):
 
 
 class Tally(Struct):
-    """What came back. `first_bad`: monotonic and replayed time of the first fallback since reset."""
+    """What came back. `first_bad`: monotonic and replayed time of the first fallback."""
 
     answered: int = 0
     failed: int = 0
@@ -45,19 +45,19 @@ class Drive:
     """Plays hours into the service: the clock, then facts and feedback, then the requests.
 
     `pace`: replayed hours per second at most (None: as fast as the machine can); `told` hears
-    every audit event in order.
+    every audit event in order; what came back is counted in `tally`.
     """
 
     def __init__(
         self, project: Project, clock: SharedClock, client: Client, hours: Iterator[Hour],
-        traffic: Traffic, told: Told,
+        traffic: Traffic, tally: Tally, told: Told,
     ) -> None:  # fmt: skip
         self._project, self._clock, self._client = project, clock, client
         self._hours, self._traffic, self._told = hours, traffic, told
         self._ids: dict[int, str] = {}
         self._seq = project.records.head()[0]
         self._decode = msgspec.json.Decoder(Said).decode
-        self.tally = Tally()
+        self.tally = tally
         self.pace: float | None = None
 
     async def play(self) -> AsyncIterator[float]:

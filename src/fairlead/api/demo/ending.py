@@ -53,10 +53,6 @@ class Ledger(Struct, kw_only=True):
         self.seconds, self.days, self.bad = seconds, days, bad
         self.happened("rolled_back", at, f"{seconds:.1f} s ({days:.1f} days of traffic) after its first bad answer")
 
-    def traffic(self, tally: Tally) -> None:
-        """All of the traffic."""
-        self.tally = tally
-
 
 def close(out: Console, ledger: Ledger, elapsed: float) -> int:
     """Print why one answer was given and the closing tables; 0 when every step happened and no

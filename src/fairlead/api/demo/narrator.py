@@ -2,7 +2,6 @@
 
 import time
 
-from fairlead.api.demo.drive import Tally
 from fairlead.api.demo.ending import Ledger
 from fairlead.api.demo.screen import Screen
 from fairlead.core.event import Event
@@ -17,13 +16,12 @@ __all__ = ["Narrator"]
 class Narrator:
     """Hears every audit event once, in order, and says what a person wants to know.
 
-    `busy`: a retraining is under way. `tally`: what the traffic met so far.
+    `busy`: a retraining is under way.
     """
 
     def __init__(self, records: Records, screen: Screen, ledger: Ledger) -> None:
         self._records, self._screen, self._ledger = records, screen, ledger
         self.busy = False
-        self.tally: Tally | None = None
 
     def hear(self, event: Event) -> None:
         """Tell of an event, when it is worth telling."""
@@ -48,9 +46,7 @@ class Narrator:
         self._say(event, "step", f"{release.id}: evidence suffices, step {event.body['to']['step'] + 1} of {len(release.plan.steps)}", "watch")
 
     def _release_rolled_back(self, event: Event) -> None:
-        tally = self.tally
-        first = tally.first_bad if tally is not None else None
-        bad = tally.fallbacks if tally is not None else 0
+        first, bad = self._ledger.tally.first_bad, self._ledger.tally.fallbacks
         wall = time.monotonic() - first[0] if first else 0.0
         reason = event.body.get("reason", "").split("; slow:")[0]
         text = f"{reason}; the fallback gave {bad} answers in its place"

@@ -34,7 +34,6 @@ class Traffic(Struct, kw_only=True):
     at: float = 0.0
     answered: int = 0
     failed: int = 0
-    fallbacks: int = 0
     share: float = 0.0
     mirror: float = 0.0
     rate: float = 0.0

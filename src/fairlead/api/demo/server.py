@@ -11,6 +11,7 @@ from typing import Any, Self
 import msgspec
 
 from fairlead.errors import Unavailable
+from fairlead.settings import STATE
 
 __all__ = ["Server"]
 
@@ -23,7 +24,7 @@ class Server:
 
     def __init__(self, root: Path, clock: Path) -> None:
         self._log = (root / "serve.log").open("wb")
-        self._facts = root / ".fairlead" / "run" / "serve.json"
+        self._facts = root / STATE / "run" / "serve.json"
         self.began = time.monotonic()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "fairlead", "serve", "--project", str(root), "--port", "0"],

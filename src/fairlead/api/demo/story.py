@@ -159,8 +159,7 @@ class Story:
         exported = self._dates.live
         async with Client("127.0.0.1", port, CONNECTIONS) as client:
             drive = Drive(self._project, self._clock, client, hours, self._screen.traffic,
-                          self._narrator.hear)  # fmt: skip
-            self._narrator.tally = drive.tally
+                          self._ledger.tally, self._narrator.hear)  # fmt: skip
             async for now in drive.play():
                 if acts and now >= acts[0][0] and not self._doing:
                     self._begin(acts.pop(0)[1])
@@ -172,7 +171,6 @@ class Story:
                 drive.pace = WORKING if self._doing or self._narrator.busy else None
             if self._doing:
                 await asyncio.wait(self._doing)
-            self._ledger.traffic(drive.tally)
 
     def _begin(self, act: Callable[[], None]) -> None:
         task = asyncio.get_running_loop().create_task(asyncio.to_thread(act))
@@ -217,10 +215,10 @@ class Story:
 
     def _explain(self) -> None:
         """Walk one prediction of the last model back to its rows; the log is read as it stands."""
-        drive = self._narrator.tally
-        if drive is None or not drive.last_id:
+        last = self._ledger.tally.last_id
+        if not last:
             return
         began = time.monotonic()
-        self._ledger.why = self._project.why(drive.last_id)
+        self._ledger.why = self._project.why(last)
         took = time.monotonic() - began
         self._ledger.happened("explained", self._clock.now(), f"one prediction in {took * 1000:.0f} ms")
