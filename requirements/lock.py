@@ -7,7 +7,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 QUIET = ("--quiet", "--generate-hashes", "--no-emit-index-url", "--no-emit-find-links",
          "--no-emit-trusted-host", "--strip-extras", "--allow-unsafe", "--no-header", "--no-annotate")  # fmt: skip
-ALL = ("--extra=serve", "--extra=lab", "--extra=sklearn", "--extra=build")
+ALL = ("--extra=serve", "--extra=lab", "--extra=sign", "--extra=sklearn", "--extra=build")
 
 
 def compile_lock(name: str, *options: str) -> None:

@@ -14,7 +14,9 @@ Value = str | int | float | bool | None
 
 class Run(Struct, frozen=True, kw_only=True):
     """One execution. `code`: blob digest of the training file; `environment`: blob digest of the
-    sorted ``name==version`` list with the Python version and platform first."""
+    sorted ``name==version`` list with the Python version and platform first. `job`: blob digest of
+    all that the job process was told; `sources`: what the training file imported from beside it,
+    by its path there, as blob digests: both are what `fairlead reproduce` starts from."""
 
     id: str
     verb: Literal["train", "evaluate"]
@@ -25,6 +27,8 @@ class Run(Struct, frozen=True, kw_only=True):
     params: dict[str, Value] = {}
     seed: int = 0
     environment: str = ""
+    job: str = ""
+    sources: dict[str, str] = {}
     evidence: tuple[Evidence, ...] = ()
     error: str = ""
     started_at: float

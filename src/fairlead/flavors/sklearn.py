@@ -14,6 +14,7 @@ from fairlead.core.proof import Proof, compare
 from fairlead.errors import Corrupt, Invalid, Missing
 from fairlead.flavors import onnx as runtime
 from fairlead.flavors import trees
+from fairlead.flavors.steady import steady
 from fairlead.flavors.table import fit_encoding, transform
 
 if TYPE_CHECKING:
@@ -275,7 +276,7 @@ def _convert_classifier(scope: Any, operator: Any, container: Any) -> None:
 def _to_skops(estimator: Any, folder: Path, why: str) -> None:
     sio = _skops()
     try:
-        sio.dump(estimator, folder / SKOPS_FILE)
+        (folder / SKOPS_FILE).write_bytes(steady(sio.dumps(estimator)))
         types = sio.get_untrusted_types(file=folder / SKOPS_FILE)
     except Refusals as error:
         raise Invalid(f"the model can be kept neither as ONNX nor as skops: {why}; skops: {error}",

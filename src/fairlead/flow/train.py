@@ -23,15 +23,18 @@ from fairlead.core.evidence import Evidence
 from fairlead.core.manifest import DataSection, TrainSection
 from fairlead.core.proof import Proof
 from fairlead.core.ref import Ref, canonical, digest
+from fairlead.core.reference import Held
 from fairlead.core.run import Run, Value
 from fairlead.core.schema import Schema
 from fairlead.core.target import classes_of, task_of
 from fairlead.errors import Conflict, FairleadError, Invalid, Missing
-from fairlead.flow import evaluate
+from fairlead.flow import evaluate, replay
 from fairlead.flow.evaluate import EvaluateJob, lenient, refused
 from fairlead.flow.job import Flavors, Matrix, answer, submit, workspace
 from fairlead.flow.measure import Rows, numbers
 from fairlead.flow.outline import profile
+from fairlead.flow.reference import REFERENCE, newest, refer
+from fairlead.flow.replay import ReplayJob
 from fairlead.flow.rows import Table, fetch, halves, numbers_of, read, seconds_of, table_of
 from fairlead.ports import Blobs, Change, Clock, Compute, Records
 
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["TrainData", "TrainJob", "Trained", "environment", "run_job", "train"]
 
 SAMPLES_FILE, PROFILE = "samples.json", "profile.msgpack"
-FILES = frozenset({"model.onnx", "model.skops", "types.json", SAMPLES_FILE, PROFILE})
+FILES = frozenset({"model.onnx", "model.skops", "types.json", SAMPLES_FILE, PROFILE, REFERENCE})
 SAMPLES = 64
 PROOF_ROWS = 5_000
 NOBODY = Ref("model", "", "")
@@ -85,7 +88,7 @@ class TrainJob(Struct, frozen=True, tag="train", kw_only=True):
 
 class Trained(Struct, frozen=True, kw_only=True):
     """What the job found; the files lie beside it. `why`: why the model is not ONNX ("" if it is).
-    `rows`: learnt from, held out."""
+    `rows`: learnt from, held out. `sources`: text of what the user's file imported from beside it."""
 
     flavor: Flavor
     task: Task
@@ -97,6 +100,7 @@ class Trained(Struct, frozen=True, kw_only=True):
     rows: tuple[int, int]
     environment: str
     evidence: tuple[Evidence, ...]
+    sources: dict[str, str] = {}
 
 
 def train(
@@ -128,9 +132,11 @@ def train(
             fetch(source, blobs, folder)
             job = TrainJob(table=source, split=split, task=data.task, code=str(code), params=chosen,
                            digest=run.code, columns=_columns(source.schema, data), unseen=unseen)  # fmt: skip
+            run = changed(run, job=blobs.put(canonical(changed(job, code=section.code))))
             on_progress(f"training {section.code}")
             made = submit("job", job, folder, compute, Trained,
                           cells=source.rows * len(job.columns))  # fmt: skip
+            run = changed(run, sources={n: blobs.put(t.encode()) for n, t in made.sources.items()})
         except FairleadError as error:
             _record_failure(run, error, records, clock, actor)
             raise
@@ -152,10 +158,15 @@ def run_job(folder: Path, flavors: Flavors) -> int:
     """The job process: do what job.json of `folder` asks; the exit status."""
 
     def work(data: bytes) -> Struct:
-        job: TrainJob | EvaluateJob = msgspec.json.decode(data, type=TrainJob | EvaluateJob)
-        if isinstance(job, TrainJob):
-            return _work(job, folder, flavors)
-        return evaluate.work(job, folder, flavors)
+        job: TrainJob | EvaluateJob | ReplayJob = msgspec.json.decode(
+            data, type=TrainJob | EvaluateJob | ReplayJob)  # fmt: skip
+        match job:
+            case TrainJob():
+                return _work(job, folder, flavors)
+            case EvaluateJob():
+                return evaluate.work(job, folder, flavors)
+            case ReplayJob():
+                return replay.work(job, folder, flavors)
 
     return answer(folder, work)
 
@@ -228,7 +239,10 @@ def _work(job: TrainJob, folder: Path, flavors: Flavors) -> Trained:
     classes = classes_of(schema.target, task, () if task == "regression" else target.unique())
     chosen = changed(schema, columns=tuple(schema.column(c) for c in job.columns), target="")
     encoding = flavors.fit_encoding(part, chosen, unseen=job.unseen)
-    (folder / PROFILE).write_bytes(msgspec.msgpack.encode(profile(part, _read(schema, encoding))))
+    of = _read(schema, encoding)
+    known = profile(part, of)
+    (folder / PROFILE).write_bytes(msgspec.msgpack.encode(known))
+    recent = newest(part, rest, schema.time, of)
     data = _data(job, flavors, part, encoding, task, classes)
     rows = (part.height, rest.height)
     del part
@@ -238,11 +252,15 @@ def _work(job: TrainJob, folder: Path, flavors: Flavors) -> Trained:
     flavor, proof, why = flavors.export(estimator, matrix[:PROOF_ROWS], task, len(classes), folder)
     _samples(folder, flavors, rest, encoding, matrix, estimator, (task, len(classes)))
     scorer = flavors.scorer(folder, flavor, task, len(classes))
-    found = tuple(_evidence(scorer(matrix), rest, job, task, classes))
+    scores = scorer(matrix)
+    y = numbers_of(rest, job.table.schema.target, task, classes)
+    refer(folder, Held(task=task, classes=classes, scores=scores.astype(np.float64), y=y),
+          known, of, (recent, rest), schema.time)  # fmt: skip
+    found = tuple(_evidence(scores, y, task))
     files = sorted(p.name for p in folder.iterdir() if p.name in FILES)
     return Trained(flavor=flavor, task=task, classes=classes, encoding=encoding, proof=proof,
                    files=tuple(files), why=why, rows=rows, environment=environment(),
-                   evidence=found)  # fmt: skip
+                   evidence=found, sources=_sources(Path(job.code)))  # fmt: skip
 
 
 def _read(schema: Schema, encoding: Encoding) -> Schema:
@@ -307,6 +325,14 @@ def _load(job: TrainJob) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return]
 
 
+def _sources(code: Path) -> dict[str, str]:
+    """The files beside the user's own that it imported, by their path there."""
+    files = (getattr(m, "__file__", None) for m in list(sys.modules.values()))
+    found = {Path(f).resolve() for f in files if f and f.endswith(".py")} - {code.resolve()}
+    beside = [f for f in found if f.is_relative_to(code.parent) and Path(sys.prefix) not in f.parents]
+    return {str(f.relative_to(code.parent)): f.read_text() for f in sorted(beside)}
+
+
 def _traceback(code: str) -> str:
     """The lines of a traceback from the user's own file on, as they stand in an editor."""
     kind, error, trace = sys.exc_info()
@@ -339,10 +365,8 @@ def _rows(frame: "pl.DataFrame") -> Iterator[dict[str, Any]]:
         }
 
 
-def _evidence(scores: Matrix, rest: "pl.DataFrame", job: TrainJob, task: Task,
-              classes: tuple[str, ...]) -> Iterator[Evidence]:  # fmt: skip
+def _evidence(scores: Matrix, y: NDArray[np.float64], task: Task) -> Iterator[Evidence]:
     """The metrics of the held-out rows whose class was met in training."""
-    y = numbers_of(rest, job.table.schema.target, task, classes)
     known = np.isfinite(y)
     if known.any():
         rows = Rows(task=task, y=y[known])

@@ -1,5 +1,6 @@
 """Commands that explain and prove: why, audit."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,6 +23,16 @@ def _why(
     audit.why(project, prediction, as_json=as_json)
 
 
+@app.command("reproduce", rich_help_panel=LIVE)
+def _reproduce(
+    model: Annotated[str, typer.Argument(show_default=False, help="Digest prefix (default: the newest model).")] = "",
+    project: Project = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Train a model again from what was recorded. Exit status 1 unless every byte is the same."""
+    raise typer.Exit(audit.reproduce(project, model, as_json=as_json))
+
+
 @audit_group.command("log")
 def _audit_log(
     last: Annotated[int, typer.Option(help="How many events.")] = 30,
@@ -37,3 +48,28 @@ def _audit_log(
 def _audit_verify(project: Project = None, as_json: Json = False) -> None:
     """Check that no event was changed, dropped or reordered. Exit status 6 when one was."""
     audit.verify(project, as_json=as_json)
+
+
+@audit_group.command("checkpoint")
+def _audit_checkpoint(project: Project = None, as_json: Json = False) -> None:
+    """Sign how far the log goes now, and hand it to the places in audit.checkpoints."""
+    raise typer.Exit(audit.checkpoint(project, as_json=as_json))
+
+
+@audit_group.command("prove")
+def _audit_prove(
+    event: Annotated[int, typer.Argument(show_default=False, help="The number of an event.")],
+    project: Project = None,
+) -> None:
+    """Print the proof (JSON) that an event is in the signed log."""
+    audit.prove(project, event)
+
+
+@audit_group.command("export")
+def _audit_export(
+    folder: Annotated[Path, typer.Argument(show_default=False, help="A new folder.")],
+    project: Project = None,
+    as_json: Json = False,
+) -> None:
+    """Write the log with a program that verifies it on a bare Python, anywhere."""
+    audit.export(project, folder, as_json=as_json)

@@ -2,15 +2,20 @@
 
 from pathlib import Path
 
+import msgspec
+from rich.console import Group
 from rich.text import Text
 
-from fairlead.api.console import console, emit
+from fairlead.api.border import REFUSED
+from fairlead.api.commands.lab import newest
+from fairlead.api.console import console, emit, progress
 from fairlead.api.present.figures import count, stamp
 from fairlead.api.present.lineage import why_tree
 from fairlead.api.present.table import grid
 from fairlead.api.session import opened
+from fairlead.flow.reproduce import Reproduction
 
-__all__ = ["log", "verify", "why"]
+__all__ = ["checkpoint", "export", "log", "prove", "reproduce", "verify", "why"]
 
 MOST = 160
 
@@ -20,6 +25,29 @@ def why(given: Path | None, prediction: str, *, as_json: bool) -> None:
     with opened(given) as project:
         answer = project.why(prediction)
     emit(answer, why_tree(answer), as_json=as_json)
+
+
+def reproduce(given: Path | None, model: str, *, as_json: bool) -> int:
+    """Train a model again; 1 when a byte differs."""
+    with opened(given) as project, progress("reproducing", quiet=as_json) as say:
+        done = project.reproduce(newest(project, "model", model).ref, say)
+    emit(msgspec.to_builtins(done) | {"same": done.same}, _reproduction(done), as_json=as_json)
+    return 0 if done.same else REFUSED
+
+
+def _reproduction(done: Reproduction) -> Group:
+    """File by file, then what the difference means, then what changed around it."""
+    table = grid("file", "recorded", "again", "")
+    for name, (then, now) in done.files.items():
+        table.add_row(name, then[:12] or "-", now[:12] or "-",
+                      Text("same", "green") if then == now else Text("differs", "red"))  # fmt: skip
+    said = Text.assemble(("the same, bit for bit", "bold green")) if done.same else Text(
+        "other rows were held out: the models cannot be compared" if done.difference is None else
+        f"the scores of {count(done.rows)} held-out rows differ by at most {done.difference:.3g}", "bold red")  # fmt: skip
+    gone, new = done.environment
+    around = [Text(f"  {sign} {line}", "dim") for sign, lines in (("-", gone), ("+", new)) for line in lines]
+    head = [Text("the environment is another one:")] if around else []
+    return Group(Text(done.model.short, "cyan"), table, said, *head, *around)
 
 
 def log(given: Path | None, last: int, subject: str, *, as_json: bool) -> None:
@@ -43,6 +71,36 @@ def verify(given: Path | None, *, as_json: bool) -> None:
         emit({"events": n, "head": seal, "intact": True}, "", as_json=True)
         return
     console().print(Text.assemble(("intact", "bold green"), f"  {count(n)} events, head {seal[:12] or '-'}"))  # fmt: skip
+
+
+def checkpoint(given: Path | None, *, as_json: bool) -> int:
+    """Sign and publish; the exit status is 5 when a place was out of reach."""
+    with opened(given) as project:
+        signed, failures = project.notary.checkpoint(), project.notary.publish()
+        places = len(project.manifest.audit.checkpoints) - len(failures)
+    said = signed.checkpoint
+    text = Text.assemble(("signed", "bold green"), f"  checkpoint {said.number}: {count(said.seq)} events, seal {said.seal[:12]}, ",
+                         f"kept in {places} place{'' if places == 1 else 's'} outside\n", ("key ", "dim"), signed.key)  # fmt: skip
+    for failure in failures:
+        text.append(f"\n{failure}", "red")
+    emit({"signed": signed, "failures": failures}, text, as_json=as_json)
+    return 5 if failures else 0
+
+
+def prove(given: Path | None, event: int) -> None:
+    """The inclusion proof of one event."""
+    with opened(given) as project:
+        emit(project.notary.prove(event), "", as_json=True)
+
+
+def export(given: Path | None, folder: Path, *, as_json: bool) -> None:
+    """Write the bundle, and say how a stranger verifies it."""
+    with opened(given) as project, console().status("writing the log ...") as status:
+        signed = project.export_audit(folder, lambda n: status.update(f"writing the log: {count(n)} events"))
+    said = signed.checkpoint
+    text = Text.assemble(("exported", "bold green"), f"  {count(said.seq)} events into {folder}, signed by key\n{signed.key}\n",
+                         ("verify it anywhere:  ", "dim"), f"python3 {folder}/verify.py {folder} --key {signed.key[:8]}...")  # fmt: skip
+    emit({"events": said.seq, "key": signed.key, "folder": str(folder)}, text, as_json=as_json)
 
 
 def _short(subject: str) -> str:
