@@ -3,6 +3,7 @@
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -21,9 +22,10 @@ from fairlead.core.ref import Ref
 from fairlead.core.run import Run
 from fairlead.core.schema import Schema
 from fairlead.core.traffic import canary
-from fairlead.errors import Missing
+from fairlead.errors import Invalid, Missing
 from fairlead.flow import data
 from fairlead.flow.govern import why
+from fairlead.flow.impact import impact
 from fairlead.flow.loop import tick
 from fairlead.flow.release import start
 from fairlead.ports import Change
@@ -180,3 +182,45 @@ def test_any_of_a_thousand_predictions_is_explained(world: World, tmp_path: Path
             taken.append(time.perf_counter() - started)
             assert found.run is not None and found.datasets and found.gate and not found.gaps
     assert sorted(taken)[len(taken) // 2] < 0.05
+
+
+def test_walks_forward_to_the_predictions(world: World, tmp_path: Path) -> None:
+    """The same answers, sealed or not; rows the models never met, and values nobody was served."""
+    world.write(
+        tmp_path, world.batch(world.old, ["gw01a1", "gw01a2"]),
+        world.batch(world.new, ["gw01a3"], bodies=[json.encode({"distance": 7, "carrier": "UA"})]),
+        world.batch(world.new, ["gw01a1"], live=False),
+        world.batch(world.new, ["gw01a4"], errors=["crashed"], outputs=[None]),
+    )  # fmt: skip
+
+    def ask(**narrowed: Any) -> list[tuple[Ref, int, int]]:
+        found = impact(world.dataset, world.log, world.records, world.blobs, **narrowed)
+        assert not found.gaps
+        return [(r.package, r.answers, r.mirrored) for r in found.reached]
+
+    whole = [(world.old, 2, 0), (world.new, 1, 2)]
+    for _ in range(2):
+        assert ask() == whole
+        assert ask(served={"carrier": "UA"}) == [(world.new, 1, 0)]
+        assert ask(served={"recent.late_rate": "0.25"}) == whole
+        assert ask(served={"recent.late_rate": "0.5"}) == [] == ask(served={"nobody": "1"})
+        assert ask(view="recent") == whole
+        assert ask(view="weather") == []
+        assert ask(since=world.at + 1) == [] == ask(until=world.at)
+        assert ask(rows={"distance": "17"}) == whole
+        assert ask(rows={"distance": "999"}) == [], "no model met such a row"
+        (tmp_path / "journal" / "gw01-000001.log").write_bytes(HEADER)
+        world.log.seal()
+    assert not list((tmp_path / "journal").glob("gw01-000000*")), "the second round read segments"
+    found = impact(world.dataset, world.log, world.records, world.blobs, rows={"distance": "17"})
+    assert [(t.learnt, t.held_out, t.unused) for t in found.taught] == [(1, 0, 0)] * 2
+    held = impact(world.dataset, world.log, world.records, world.blobs, rows={"distance": "290"})
+    assert [(t.learnt, t.held_out) for t in held.taught] == [(0, 1)] * 2
+    assert found.predictions == 3
+    assert found.reached[0].newest == ("gw01a2", "gw01a1")
+    only = impact(world.records.artifact(world.old), world.log, world.records, world.blobs)
+    assert [r.package for r in only.reached] == [world.old]
+    with pytest.raises(Invalid, match="is no table"):
+        impact(world.records.artifact(world.old), world.log, world.records, world.blobs, rows={"a": "1"})
+    with pytest.raises(Invalid, match="has no column 'b'"):
+        impact(world.dataset, world.log, world.records, world.blobs, rows={"b": "1"})

@@ -30,7 +30,12 @@ from fairlead.ports import Blobs, PredictionLog, Records
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Learnt", "Routing", "Served", "Why", "why"]
+__all__ = ["Learnt", "Routing", "Served", "Tables", "Why", "why"]
+
+Tables = dict[Ref, "tuple[pl.DataFrame, pl.DataFrame]"]
+"""Rows a model learnt from, and rows held out beside them."""
+KEPT = 2
+"""Models whose rows are kept in memory."""
 
 
 class Served(Struct, frozen=True, kw_only=True):
@@ -99,14 +104,15 @@ class Why(Struct, frozen=True, kw_only=True):
 
 def why(
     prediction_id: str, log: PredictionLog, records: Records, blobs: Blobs | None = None, *,
-    package: Ref | None = None, rows: int = 3, known_at: str = "",
+    package: Ref | None = None, rows: int = 3, known_at: str = "", tables: Tables | None = None,
 ) -> Why:  # fmt: skip
     """Walk back from a prediction.
 
     `package`: explain the answer of that package (a shadow, a failed attempt) instead of what the
     caller saw. `rows`: training rows to show; they are read only when `blobs` are given.
-    `known_at`: column of the table that says when the truth was known. Raises Missing when there
-    is no such prediction, or its package is not recorded.
+    `known_at`: column of the table that says when the truth was known. `tables`: training rows
+    read before, for whoever asks about many predictions; the newest models' are added. Raises
+    Missing when there is no such prediction, or its package is not recorded.
     """
     found = log.find(prediction_id)
     chosen = [p for p in found if package in (None, p.package)]
@@ -121,7 +127,8 @@ def why(
     served = tuple(_served(answer, artifact))
     learnt = None
     if model is not None and blobs is not None:
-        learnt = _learnt(model, served, lineage, blobs, rows, known_at, gaps)
+        learnt = _learnt(model, served, lineage, blobs, rows, known_at, gaps,
+                         {} if tables is None else tables)  # fmt: skip
     return Why(
         answer=answer, others=tuple(p for p in found if p is not answer), served=served,
         package=artifact, model=model, run=_run(model, records, gaps),
@@ -187,7 +194,7 @@ def _routing(answer: Prediction, records: Records) -> Routing:
 
 def _learnt(
     model: Artifact, served: tuple[Served, ...], lineage: tuple[Artifact, ...], blobs: Blobs,
-    count: int, known_at: str, gaps: list[str],
+    count: int, known_at: str, gaps: list[str], tables: Tables,
 ) -> Learnt | None:  # fmt: skip
     """Read the table the model was trained on, split as it was split then."""
     spec = model.spec
@@ -196,10 +203,14 @@ def _learnt(
         return None
     try:
         source = table_of(table, known_at)
-        part, held = halves(_rows(source, spec.split, served, blobs), source, spec.split)
+        if model.ref not in tables:
+            tables[model.ref] = halves(_rows(source, spec.split, served, blobs), source, spec.split)
+            for oldest in list(tables)[:-KEPT]:
+                del tables[oldest]
     except (Missing, Corrupt, Invalid) as error:
         gaps.append(f"the training rows cannot be read: {error}")
         return None
+    part, held = tables[model.ref]
     time = source.schema.time
     at = seconds_of(part, time) if time else np.zeros(1)
     return Learnt(rows=part.height, held_out=held.height, since=float(np.nanmin(at)),
@@ -231,9 +242,11 @@ def _nearest(
                 known += 1
                 near += closeness
                 alike += closeness >= 0.9
-    if not known:
+    if not known or not count or not part.height:
         return
-    order = np.lexsort((-np.arange(part.height), -near, -alike))[:count]
+    key = alike + near / (known + 1)  # near never reaches a whole one
+    best = np.flatnonzero(key >= np.partition(key, -min(count, len(key)))[-min(count, len(key))])
+    order = best[np.lexsort((-best, -key[best]))][:count]
     for place, row in zip(order, part[order.tolist()].iter_rows(named=True), strict=True):
         yield row | {"_alike": round(float(alike[place]) / known, 3)}
 

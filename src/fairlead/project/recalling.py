@@ -3,16 +3,19 @@
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from fairlead.adapters.anchors.folder import FolderAnchor
 from fairlead.adapters.anchors.git import GitAnchor
 from fairlead.adapters.anchors.objects import ObjectAnchor
 from fairlead.adapters.keys.local import LocalSigner
+from fairlead.core.artifact import Artifact
 from fairlead.core.checkpoint import SignedCheckpoint
 from fairlead.core.duration import seconds
 from fairlead.core.event import verify
 from fairlead.core.ref import Ref
 from fairlead.flow import audit, govern
+from fairlead.flow.impact import Impact, impact
 from fairlead.flow.reproduce import Reproduction, reproduce
 from fairlead.ports import Anchor
 from fairlead.project.house import House, Progress, quiet
@@ -27,7 +30,16 @@ class Recalling(House):
     def why(self, prediction_id: str) -> govern.Why:
         """Everything that led to one prediction, back to the rows. Raises Missing."""
         return govern.why(prediction_id, self.log, self.records, self.blobs,
-                          known_at=self.manifest.data.known_at)  # fmt: skip
+                          known_at=self.manifest.data.known_at, tables=self._tables)  # fmt: skip
+
+    @cached_property
+    def _tables(self) -> govern.Tables:
+        return {}
+
+    def impact(self, subject: Artifact, **narrowed: Any) -> Impact:
+        """What descends from an artifact, down to the predictions (see `flow.impact.impact`)."""
+        return impact(subject, self.log, self.records, self.blobs,
+                      known_at=self.manifest.data.known_at, **narrowed)  # fmt: skip
 
     def reproduce(self, model: Ref, on_progress: Progress = quiet) -> Reproduction:
         """Train a model again from its recorded inputs and hold the two against each other."""

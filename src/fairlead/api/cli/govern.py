@@ -23,6 +23,21 @@ def _why(
     audit.why(project, prediction, as_json=as_json)
 
 
+@app.command("impact", rich_help_panel=LIVE)
+def _impact(
+    subject: Annotated[str, typer.Argument(show_default=False, help="A dataset, features, model or package: digest prefix, or kind/name for the newest.")],
+    rows: Annotated[list[str] | None, typer.Option(metavar="COLUMN=VALUE", show_default=False, help="Only what rows with this value taught (repeatable).")] = None,
+    served: Annotated[list[str] | None, typer.Option(metavar="COLUMN=VALUE", show_default=False, help="Only predictions asked or served with this value: a request column or view.column (repeatable).")] = None,
+    view: Annotated[str, typer.Option(metavar="NAME", help="Only packages that read this feature view.")] = "",
+    since: Annotated[str, typer.Option(metavar="TIME", help="Only predictions from then on (ISO 8601).")] = "",
+    until: Annotated[str, typer.Option(metavar="TIME", help="Only predictions before then (ISO 8601).")] = "",
+    project: Project = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Walk from data or a model forward to every prediction it touched."""
+    audit.impact(project, subject, tuple(rows or ()), tuple(served or ()), view, (since, until), as_json=as_json)
+
+
 @app.command("reproduce", rich_help_panel=LIVE)
 def _reproduce(
     model: Annotated[str, typer.Argument(show_default=False, help="Digest prefix (default: the newest model).")] = "",

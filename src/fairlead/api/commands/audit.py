@@ -1,5 +1,7 @@
 """The commands that explain: why, and the audit log."""
 
+from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 
 import msgspec
@@ -10,12 +12,14 @@ from fairlead.api.border import REFUSED
 from fairlead.api.commands.lab import newest
 from fairlead.api.console import console, emit, progress
 from fairlead.api.present.figures import count, stamp
+from fairlead.api.present.impact import impact_view
 from fairlead.api.present.lineage import why_tree
 from fairlead.api.present.table import grid
 from fairlead.api.session import opened
+from fairlead.errors import Invalid
 from fairlead.flow.reproduce import Reproduction
 
-__all__ = ["checkpoint", "export", "log", "prove", "reproduce", "verify", "why"]
+__all__ = ["checkpoint", "export", "impact", "log", "prove", "reproduce", "verify", "why"]
 
 MOST = 160
 
@@ -25,6 +29,35 @@ def why(given: Path | None, prediction: str, *, as_json: bool) -> None:
     with opened(given) as project:
         answer = project.why(prediction)
     emit(answer, why_tree(answer), as_json=as_json)
+
+
+def impact(
+    given: Path | None, subject: str, rows: tuple[str, ...], served: tuple[str, ...], view: str,
+    times: tuple[str, str], *, as_json: bool,
+) -> None:  # fmt: skip
+    """Walk forward from an artifact."""
+    since, until = (_moment(t) for t in times)
+    with opened(given) as project:
+        found = project.impact(project.records.find(subject), rows=_pairs(rows), served=_pairs(served),
+                               view=view, since=since or 0.0, until=until or inf)  # fmt: skip
+    emit(msgspec.to_builtins(found) | {"predictions": found.predictions}, impact_view(found), as_json=as_json)
+
+
+def _pairs(given: tuple[str, ...]) -> dict[str, str]:
+    for text in given:
+        if "=" not in text:
+            raise Invalid(f"not COLUMN=VALUE: {text!r}", hint="for example --rows tailnum=N14228")
+    return dict(text.split("=", 1) for text in given)
+
+
+def _moment(text: str) -> float:
+    if not text:
+        return 0.0
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise Invalid(f"not a time: {text!r} ({error})", hint="for example 2026-11-23T10:00") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def reproduce(given: Path | None, model: str, *, as_json: bool) -> int:
