@@ -8,7 +8,6 @@ from typing import Any
 from fairlead.adapters.anchors.folder import FolderAnchor
 from fairlead.adapters.anchors.git import GitAnchor
 from fairlead.adapters.anchors.objects import ObjectAnchor
-from fairlead.adapters.keys.local import LocalSigner
 from fairlead.core.artifact import Artifact
 from fairlead.core.checkpoint import SignedCheckpoint
 from fairlead.core.duration import seconds
@@ -18,13 +17,14 @@ from fairlead.flow import audit, govern
 from fairlead.flow.impact import Impact, impact
 from fairlead.flow.reproduce import Reproduction, reproduce
 from fairlead.ports import Anchor
-from fairlead.project.house import House, Progress, quiet
+from fairlead.project.exchanging import Exchanging
+from fairlead.project.house import Progress, quiet
 from fairlead.standalone import verify as verifier
 
 __all__ = ["Recalling"]
 
 
-class Recalling(House):
+class Recalling(Exchanging):
     """Verbs that explain and prove."""
 
     def why(self, prediction_id: str) -> govern.Why:
@@ -58,7 +58,7 @@ class Recalling(House):
     def notary(self) -> audit.Notary:
         """Signs checkpoints of the audit log and hands them to the places the manifest names."""
         places = [(where, self._anchor(where)) for where in self.manifest.audit.checkpoints]
-        return audit.Notary(self.records, LocalSigner(self.state / "keys" / "audit"), self.clock,
+        return audit.Notary(self.records, self.signer, self.clock,
                             self.state / "checkpoints", places)  # fmt: skip
 
     def witness(self) -> list[str]:

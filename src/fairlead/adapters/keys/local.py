@@ -10,7 +10,24 @@ from fairlead.errors import Corrupt, Missing
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-__all__ = ["LocalSigner"]
+__all__ = ["LocalSigner", "verify"]
+
+
+def verify(key: str, data: bytes, signature: bytes) -> bool:
+    """Whether `signature` over `data` was made with the key whose public half is `key` (hex).
+
+    Raises Missing when the extra `sign` is not installed.
+    """
+    try:
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    except ImportError as error:
+        raise _missing() from error
+    try:
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)).verify(signature, data)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 class LocalSigner:
@@ -35,8 +52,7 @@ class LocalSigner:
             try:
                 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
             except ImportError as error:
-                raise Missing("signing needs a library that is not installed",
-                              hint='pip install "fairlead[sign]"') from error  # fmt: skip
+                raise _missing() from error
             if not self._path.exists():
                 self._make(Ed25519PrivateKey.generate().private_bytes_raw())
             secret = self._path.read_bytes()
@@ -62,3 +78,7 @@ class LocalSigner:
         finally:
             fresh.unlink()
         sync(folder)
+
+
+def _missing() -> Missing:
+    return Missing("signing needs a library that is not installed", hint='pip install "fairlead[sign]"')
