@@ -2,7 +2,11 @@
 
 import numpy as np
 
+from fairlead.core.catalogue import release_checks
 from fairlead.core.check import Check, Harm
+from fairlead.core.evidence import Fact
+from fairlead.core.latency import QUANTILES, SLOWER
+from fairlead.core.manifest import ReleaseSection
 from prove import ours
 from prove.ours import ACT, audit, pooled, tallies
 from prove.peers import PEERS, kayenta, oracle
@@ -129,15 +133,36 @@ def quiet(runs: int) -> Row:
                judged=judged(traffic, path))  # fmt: skip
 
 
+READY = {c.measure: c for c in release_checks(ReleaseSection(), "binary") if c.measure in (
+    "errors", "slow", SLOWER)}  # fmt: skip
+
+
 def guarded(runs: int) -> Row:
-    """The two guardrails every release has: what fails, and what is slow. Only one is in trouble."""
-    bad, fine = draw(3, runs, 4 * HOUR, ratio=2.0), draw(8, runs, 4 * HOUR)
-    path = pooled([ours.harm(bad), ours.harm(fine)])
-    checks = (CHECK, Check(name="slow", measure="slow", rule=Harm()))
-    done = audit(checks, lambda run, looks: [*tallies(bad, run, looks, "errors"),
-                                             *tallies(fine, run, looks, "slow")], path)  # fmt: skip
-    return Row(situation="errors 0.5 → 1.0 % beside a second guardrail that is fine: median requests",
-               ours=requests(median(first(path >= ACT), bad.rows)), seed=8, runs=runs, judged=done)  # fmt: skip
+    """The guardrails every canary has: what fails, what is slow, and latency. Only the first is in
+    trouble; failures count as slow answers too, as in `core.arms`."""
+    rng, bad = np.random.default_rng(8), draw(3, runs, 4 * HOUR, ratio=2.0)
+    beyond = [0.005, *(1 - q for q in QUANTILES.values())]
+    late = [_with_late(rng, bad, share) for share in beyond]
+    counted_as = dict(zip(["slow", *(f"{SLOWER}:{name}" for name in QUANTILES)], late, strict=True))
+    paths = {m: ours.harm(t) for m, t in {"errors": bad, **counted_as}.items()}
+    latency = pooled([paths[m] for m in paths if m.startswith(SLOWER)])
+    latency[np.cumsum(bad.nc, axis=1) < READY[SLOWER].min_n] = 0.0
+    weights = [READY[m].weight for m in ("errors", "slow", SLOWER)]
+    path = pooled([paths["errors"], paths["slow"], latency], weights)
+    middle = median(first(path >= ACT), bad.rows)
+
+    def facts(run: int, looks: int) -> list[Fact]:
+        return [f for m, t in {"errors": bad, **counted_as}.items() for f in tallies(t, run, looks, m)]
+
+    return Row(situation="errors 0.5 → 1.0 % beside the other ready-made guardrails, which are fine: median requests",
+               bar="≤ 24,000", ours=requests(middle), met=middle <= 24_000, seed=8, runs=runs,
+               judged=audit(tuple(READY.values()), facts, path))  # fmt: skip
+
+
+def _with_late(rng: np.random.Generator, traffic: Traffic, share: float) -> Traffic:
+    """The failures of a traffic, and a share of late answers, the same in both arms."""
+    return Traffic(traffic.xc + rng.binomial(traffic.nc - traffic.xc, share), traffic.nc,
+                   traffic.xt + rng.binomial(traffic.nt - traffic.xt, share), traffic.nt, traffic.rows)  # fmt: skip
 
 
 def effects(runs: int) -> list[tuple[float, float, float]]:

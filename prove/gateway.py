@@ -91,8 +91,8 @@ first request that it failed until the gateway gave it nothing more:
 - requests that failed: {sum(r.failed for r in runs)} of {sum(r.asked for r in runs):,} (bar: 0);
 - all three bars kept in {kept} of {len(runs)} runs.
 
-Three failures convict it, and it fails three requests a second, at random: in about 3 of 100 runs
-the third one comes too late for 2 s, whatever the test.
+Two failures convict it while the baseline has none, and it fails three requests a second, at random:
+in about 1 of 200 runs the second one comes too late for 2 s, whatever the test.
 """
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fairlead.core.amounts import Amounts, amounts, cap, gap
+from fairlead.core.amounts import FEWEST, Amounts, amounts, cap, log_e_less
 from fairlead.core.check import Check, PairedLoss
 from fairlead.core.evidence import Fact, Moments
 from prove import ours
@@ -83,8 +83,8 @@ def spending(
                 x = spent(users, times)
                 arms[i] += amounts(x, top)
                 plain[i] += amounts(x, float("inf"))
-            seen = gap(arms[0], arms[1], planned=2 * looks * users)
-            hit |= seen is not None and seen[2] < 0
+            if min(a.n for a in arms) >= FEWEST:
+                hit |= log_e_less([(arms[0], arms[1])], planned=2 * looks * users) >= ACT
             peeked |= _t(*plain) < -1.959963984540054
         acted, naive = acted + hit, naive + peeked
     return acted / runs, naive / runs

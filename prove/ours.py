@@ -17,6 +17,7 @@ from fairlead.core.decision import replay
 from fairlead.core.evidence import EvidenceSet, Fact, Tally
 from fairlead.core.ref import Ref, canonical
 from fairlead.core.release import Phase, Release, advance, apply
+from fairlead.core.sequential import alternatives
 from fairlead.core.traffic import Fixed, Step, TrafficPlan
 from prove.traffic import NEVER, Floats, Ints, Traffic, first
 
@@ -38,11 +39,9 @@ class Mixture:
     """Evidence of event shares (statistics.md 3.1) for many runs: windows in, log e out."""
 
     def __init__(self, runs: int, ratio: float = 1.0, *, below: bool = False) -> None:
-        low, high, count = (1 / 3, 0.97, 30) if below else (1.05, 20.0, 40)
-        center, sd = (-log(ratio), 0.35) if below else (log(2), 1.0)
-        self._steps = np.linspace(log(low), log(high), count)[:, None]
-        weights = np.exp(-0.5 * ((self._steps - center) / sd) ** 2)
-        self._sum = np.log(weights / weights.sum()) + np.zeros((1, runs))
+        steps, weights = alternatives("safe" if below else "harm", ratio)
+        self._steps = steps[:, None]
+        self._sum = weights[:, None] + np.zeros((1, runs))
         self._ratio = ratio
 
     def add(self, xc: Counts, nc: Counts, xt: Counts, nt: Counts) -> Floats:
@@ -103,9 +102,11 @@ def _path(traffic: Traffic, mixture: Mixture) -> Floats:
     return path
 
 
-def pooled(paths: Sequence[Floats]) -> Floats:
+def pooled(paths: Sequence[Floats], weights: Sequence[float] = ()) -> Floats:
     """The average of e-values, as logarithms."""
-    return np.asarray(np.logaddexp.reduce(np.stack(paths), axis=0) - log(len(paths)))
+    given = np.array(weights or [1.0] * len(paths))
+    shares = np.log(given / given.sum())
+    return np.asarray(np.logaddexp.reduce(np.stack([p + s for p, s in zip(paths, shares, strict=True)]), axis=0))
 
 
 def tallies(traffic: Traffic, run: int, looks: int, measure: str) -> list[Fact]:

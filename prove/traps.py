@@ -1,9 +1,11 @@
 """Traps: harmless candidates that a test rolls back when it counts the wrong thing."""
 
+from math import log
+
 import numpy as np
 from numpy.typing import NDArray
 
-from fairlead.core.check import Check, Harm
+from fairlead.core.check import Balance, Check, Harm
 from fairlead.core.cohort import Cohort
 from fairlead.core.cohort import tallies as cohort_tallies
 from fairlead.core.evidence import Fact
@@ -74,7 +76,7 @@ def _noticed(traffic: Traffic) -> float:
     nc, nt = (np.cumsum(n, axis=1) for n in (traffic.nc[:100], traffic.nt[:100]))
     log_e = [[log_e_mismatch((int(a), int(b)), (0.1, 0.9)) for a, b in zip(x, y, strict=True)]
              for x, y in zip(nc, nt, strict=True)]  # fmt: skip
-    return median(first(np.array(log_e) >= ACT), traffic.rows)
+    return median(first(np.array(log_e) >= log(1 / Balance().alpha)), traffic.rows)
 
 
 WEEK = 168

@@ -123,6 +123,33 @@ def test_bench_loads_the_service(
     shown = capsys.readouterr().out
     assert "requests/s" in shown and "█" in shown and "p99" in shown and "0 errors" in shown
     assert main([*asked[:-1], "0"]) == 2
+    assert main([*asked, "--rate", "200", "--rows", "5", "--json"]) == 0
+    paced = json.loads(capsys.readouterr().out)
+    assert paced["requests"] == 100 and paced["rows"] == 5 and paced["wanted"] == 200
+    assert main([*asked[:3], "--seconds", "0.02", "--rate", "100000"]) == 0
+    assert "more than it takes" in capsys.readouterr().out
+
+
+def test_those_who_keep_watch_see_processes_monitors_and_a_page(
+    project: Path, served: Client, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = ("-C", str(project))
+    row = '{"approved_on": "2024-03-01T00:00:00Z", "income": 9000, "region": "south"}'
+    said(capsys, "predict", row, *here)
+    status = said(capsys, "status", *here)
+    assert {p["process"] for p in status["processes"]} >= {"gateway", "replica", "supervisor", "controller"}
+    assert all(p["resident"] > 1e6 for p in status["processes"])
+    (cost,) = status["costs"]
+    assert cost["package"].startswith("package/loans@") and 0 < cost["per_thousand"] < 1000
+    standings = {s["monitor"]["name"]: s for s in said(capsys, "monitors", *here)}
+    assert standings["errors"]["values"][-1] == 0.0 and standings["errors"]["alert"] == 0
+    assert sum(s["allowed"] for s in standings.values()) == pytest.approx(1.0)
+    page = tmp_path / "page.html"
+    assert main(["report", "--week", "--html", str(page), *here]) == 0
+    html = page.read_text()
+    assert html.startswith("<!doctype html>") and "Requests per hour" in html and "loans@" in html
+    assert said(capsys, "report", "--last", "1d", *here)["service"] == "loans"
+    assert main(["report", "--week", "--last", "1d", *here]) == 2
 
 
 def test_a_bad_row_is_refused_with_what_to_send(

@@ -10,9 +10,10 @@ from rich.console import Console, RenderableType
 
 from fairlead.api.console import console
 from fairlead.api.present import figures, script
-from fairlead.api.present.rollout import View, line, release_view
-from fairlead.api.present.verdicts import BAR, bar, decision_panel, junit
-from fairlead.core.check import Action, Bound, Check, Harm, Outcome
+from fairlead.api.present.evidence import BAR, gauge, spark
+from fairlead.api.present.rollout import View, line, release_view, seen
+from fairlead.api.present.verdicts import decision_panel, junit
+from fairlead.core.check import Action, Bound, Check, Harm, Odds, Outcome, Verdict
 from fairlead.core.decision import decide
 from fairlead.core.evidence import Evidence, EvidenceSet, Tally
 from fairlead.core.ref import Ref
@@ -57,9 +58,18 @@ def test_a_script_reads_references_outcomes_and_sets_as_words() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("log_e", "filled"), [(-3.0, 0), (0.0, 0), (log(20) / 2, BAR // 2), (log(20), BAR), (99.0, BAR)])  # fmt: skip
-def test_a_bar_fills_as_evidence_nears_its_bound(log_e: float, filled: int) -> None:
-    assert bar(log_e, log(20), "red").plain.count("━") == filled
+@pytest.mark.parametrize(("harm", "safe", "red", "green"), [
+    (-3.0, -1.0, 0, 0), (log(20) / 2, -1.0, BAR // 2, 0), (log(20), 0.0, BAR, 0), (-2.0, 99.0, 0, BAR),
+    (log(20) / 4, log(20) / 2, BAR // 4, BAR // 2),
+])  # fmt: skip
+def test_a_gauge_fills_to_both_sides_as_evidence_nears_its_bounds(
+    harm: float, safe: float, red: int, green: int
+) -> None:
+    verdict = Verdict(check=Check(name="e", measure="e", rule=Harm()), subject=NEW, reason="",
+                      outcome=Outcome.UNKNOWN, log_e_harm=harm, log_e_safe=safe)  # fmt: skip
+    left, right = gauge(verdict, Odds()).plain.split("●")
+    assert (left.count("━"), right.count("━")) == (red, green)
+    assert left.endswith("━" * red) and right.startswith("━" * green)
 
 
 def canary_view(errors: int) -> View:
@@ -72,13 +82,14 @@ def canary_view(errors: int) -> View:
                         Evidence(subject=NEW, measure="auc", value=0.7, n=10)]  # fmt: skip
     decision = advance(release, EvidenceSet(facts), 1065.0)
     service = settle(Service(name="flights", package=OLD, epoch=1), release)
-    return View(release=release, decision=decision, route=route(service, release), now=1065.0)
+    return seen(release, decision, route(service, release), 1065.0)
 
 
 def test_a_running_release_shows_arms_counts_and_both_bodies_of_evidence() -> None:
     said = text(release_view(canary_view(errors=3)))
-    for part in ("flights-2  canary  running", "step 1 of 3, 5 % live, for 1m 05s", "95 %", "3 of 400 against 2 of 7,600",
-                 "harm (out at 20)", "safe (on at 20)", "━", "✓ auc <b>", "0.7, allowed at least 0.6"):  # fmt: skip
+    for part in ("flights-2  canary  running", "step 1 of 3, 5 % live, for 1m 05s", "95 %", "3 of 400  0.75 %", "2 of 7,600",
+                 "out at 20 ◂ evidence ▸ on at 20", "━", "28 [", "✓ auc <b>", "0.7, allowed at least 0.6",
+                 "8,000 requests of both arms counted, 123 a second"):  # fmt: skip
         assert part in said
     assert "\x1b" not in said
 
@@ -106,6 +117,25 @@ def test_a_gate_report_reads_worst_first_and_as_junit() -> None:
     suite = ElementTree.fromstring(junit(decision, 'gate of "x" & y'))
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("2", "1", "0")
     assert [c.get("name") for c in suite] == ["errors", "auc <b>"]
+
+
+def test_a_narrow_terminal_keeps_the_gauge_and_the_counts() -> None:
+    def at(width: int) -> str:
+        out = StringIO()
+        Console(file=out, width=width).print(release_view(canary_view(errors=3)))
+        return out.getvalue()
+
+    assert "so far" in at(140) and "times as often" in at(140)
+    assert "so far" not in at(110) and "times as often" in at(110)
+    assert "times as often" not in at(90) and "3 of 400" in at(90) and "━" in at(90)
+    assert "…" not in at(80) and "harm" not in at(80), "nothing is cut off"
+    assert max(map(len, at(80).splitlines()[3:])) <= 80
+
+
+def test_a_curve_rises_with_the_evidence() -> None:
+    growth = canary_view(errors=3).growths[0]
+    curve = spark(growth, Odds())
+    assert curve.plain == "".join(sorted(curve.plain)) and curve.plain[-1] != curve.plain[0]
 
 
 def test_colour_comes_with_a_terminal_only() -> None:

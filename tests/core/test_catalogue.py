@@ -5,9 +5,10 @@ from msgspec.structs import replace as changed
 
 from fairlead.core.artifact import Task
 from fairlead.core.catalogue import gate_checks, plan_of, release_checks
-from fairlead.core.check import Action, Bound, Harm, NoWorse, PairedLoss, Parity
+from fairlead.core.check import Action, Amount, Balance, Bound, Harm, NoWorse, PairedLoss, Parity
 from fairlead.core.evidence import Evidence
-from fairlead.core.manifest import CheckText, GateSection, ReleaseSection, StepText
+from fairlead.core.latency import QUANTILES
+from fairlead.core.manifest import CheckText, FeedbackText, GateSection, ReleaseSection, StepText
 from fairlead.core.ref import Ref
 from fairlead.core.schema import Change
 from fairlead.core.traffic import DAY, Adaptive, Fixed
@@ -15,6 +16,7 @@ from fairlead.errors import Invalid
 
 ME = Ref("model", "m", "1" * 64)
 CHECKS = release_checks(ReleaseSection(), "binary")
+LIVE, MIRRORED = {"requests", "errors", "slow", "slower"}, {"errors", "slow", "twins:flips", "twins:shift", "brier_pair"}
 
 
 def fact(measure: str, value: float, slice: str = "") -> Evidence:
@@ -121,13 +123,37 @@ def test_a_release_watches_errors_slowness_and_paired_loss() -> None:
     section = ReleaseSection(slow_ms=50, max_errors=0.004, min_pairs=300, margin=0.02)
     checks = {c.measure: c for c in release_checks(section, "regression")}
     assert {m: c.rule for m, c in checks.items()} == {
-        "errors": Harm(negligible=0.004), "slow": Harm(negligible=0.01),
+        "requests": Balance(), "errors": Harm(negligible=0.004), "slow": Harm(negligible=0.01),
+        "slower": Harm(over=tuple(QUANTILES), slower=1.1, negligible=0.01),
+        "twins:flips": Bound(high=1.0), "twins:shift": Bound(),
         "brier_pair": PairedLoss(margin=0.02, tolerate=0.02),
     }  # fmt: skip
     assert checks["brier_pair"].min_n == 300
     assert checks["slow"].name == "slower than 50 ms"
-    silent = release_checks(ReleaseSection(), "binary", feedback=False)
-    assert {c.measure for c in silent} == {"errors", "slow"}
+    silent = release_checks(ReleaseSection(max_slower=0), "binary", feedback=False)
+    assert {c.measure for c in silent} == {"requests", "errors", "slow", "twins:flips", "twins:shift"}
+    assert not {c.measure for c in release_checks(ReleaseSection(min_pairs=0), "binary")} & {"brier_pair"}
+
+
+def test_feedback_becomes_guardrails_of_the_steps_that_somebody_meets() -> None:
+    section = ReleaseSection(plan="shadow_canary", feedback={
+        "bought": FeedbackText(), "refund": FeedbackText(better="less", loss=0.5, wait=False),
+        "spent": FeedbackText(kind="amount", cap=500.0), "label": FeedbackText()})  # fmt: skip
+    checks = {c.name: c for c in release_checks(section, "binary")}
+    assert checks["no less bought"].rule == Harm(welcome=True, exclude=1.25)
+    assert checks["no more refund"].rule == Harm(exclude=1.5) and not checks["no more refund"].on_unknown
+    assert checks["no less spent"].rule == Amount(cap=500.0)
+    assert (checks["wrong by its label"].measure, checks["wrong by its label"].rule) == ("event:label", Harm(exclude=1.2))
+    first, second, *_ = plan_of(section, tuple(checks.values())).steps
+    asked = {"event:bought", "event:refund", "amount:spent", "event:label"}
+    assert not asked & {c.measure for c in first.checks} and asked <= {c.measure for c in second.checks}
+
+
+def test_a_limit_for_flips_holds_a_shadow_until_it_is_kept() -> None:
+    told, held = (release_checks(ReleaseSection(max_flips=limit), "binary", sliced=True) for limit in (1, 0.02))
+    for checks, asks in ((told, frozenset()), (held, {Action.HOLD})):
+        flips = [c for c in checks if c.measure == "twins:flips"]
+        assert [c.slice for c in flips] == ["", "*"] and all(c.on_unknown == asks for c in flips)
 
 
 def test_plans_by_name() -> None:
@@ -136,11 +162,11 @@ def test_plans_by_name() -> None:
     assert [s.share for s in made.steps] == [Fixed(0.1), Fixed(0.5)]
     assert {(s.hold, s.patience) for s in made.steps} == {(120.0, 10_800.0)}
     assert (made.sticky_by, made.odds.alpha, made.promote) == ("user", 0.01, True)
-    assert {c.measure for c in made.steps[0].checks} == {"errors", "slow"}
+    assert {c.measure for c in made.steps[0].checks} == LIVE
     both = plan_of(ReleaseSection(plan="shadow_canary"), CHECKS)
     assert [(s.mirror, s.share) for s in both.steps] == [
         (1.0, Fixed(0.0)), (0.0, Fixed(0.05)), (0.0, Fixed(0.25)), (0.0, Fixed(0.5))]  # fmt: skip
-    assert "brier_pair" in {c.measure for c in both.steps[0].checks}
+    assert {c.measure for c in both.steps[0].checks} == MIRRORED
     assert both.promote
     shadow = plan_of(ReleaseSection(plan="shadow"), CHECKS)
     assert (len(shadow.steps), shadow.promote) == (1, False)
@@ -154,10 +180,11 @@ def test_experiments_by_name() -> None:
     split = plan_of(section, CHECKS)
     assert (split.name, split.goal, split.sticky_by, split.promote) == ("ab_test", "sale", "user", True)
     assert (split.steps[0].share, split.steps[0].hold) == (Fixed(0.4), 3 * DAY)
-    assert {c.measure for c in split.steps[0].checks} == {"errors", "slow"}
+    assert {c.measure for c in split.steps[0].checks} == LIVE
     learner = plan_of(changed(section, plan="bandit", days=40), CHECKS)
     assert (learner.name, learner.goal, learner.steps[0].hold) == ("bandit", "sale", 40 * DAY)
     assert learner.steps[0].share == Adaptive(reward="sale")
+    assert {c.measure for c in learner.steps[0].checks} == LIVE - {"requests"}
     assert learner.steps[0].patience >= learner.steps[0].hold
 
 
@@ -165,7 +192,7 @@ def test_steps_by_hand_take_the_checks_their_traffic_can_answer() -> None:
     steps = (StepText(mirror=0.5, hold="1h"), StepText(share=0.2), StepText(pin=("boss",)))
     made = plan_of(ReleaseSection(steps=steps), CHECKS)
     measures = [{c.measure for c in s.checks} for s in made.steps]
-    assert measures == [{"errors", "slow", "brier_pair"}, {"errors", "slow"}, set()]
+    assert measures == [MIRRORED, LIVE, set()]
     assert made.steps[0].hold == 3600.0
 
 

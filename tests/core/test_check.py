@@ -188,6 +188,21 @@ def test_several_guardrails_share_alpha() -> None:
     assert [v.outcome for v in verdicts([gross, gross, none])][:2] == [FAIL, FAIL]
 
 
+def test_a_heavier_guardrail_gets_more_of_alpha() -> None:
+    facts = [Tally(subject=s, measure=m, at=0.0, events=k, n=n) for m in ("errors", "slow")
+             for s, k, n in ((NEW, 14 if m == "errors" else 5, 1000), (OLD, 45, 9000))]  # fmt: skip
+
+    def judged(weight: float) -> Verdict:
+        checks = (Check(name="errors", measure="errors", rule=Harm(), weight=weight),
+                  Check(name="slow", measure="slow", rule=Harm()))  # fmt: skip
+        first, second = judge_all(checks, EvidenceSet(facts), NEW, OLD)
+        assert second.outcome is not FAIL
+        return first
+
+    assert (judged(1.0).outcome, judged(4.0).outcome) == (UNKNOWN, FAIL)
+    assert judged(1.0).log_e_harm == judged(4.0).log_e_harm
+
+
 def test_a_guardrail_without_data_still_counts_among_the_others() -> None:
     """Else each of eight could strike alone at the moment it is the only one with enough data."""
     slight = traffic(19, 1000, 72, 9000, m="m0")

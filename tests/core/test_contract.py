@@ -101,6 +101,18 @@ def test_a_key_twice_is_malformed(nullable: bool) -> None:
             contract.read(body)
 
 
+def test_absent_columns_do_not_hide_a_key_that_comes_twice() -> None:
+    columns = (Column(name="a", dtype="float"), Column(name="b", dtype="float", nullable=True))
+    contract = Contract(Schema(columns=columns))
+    for _ in range(2):  # What one row lacks says nothing of the next.
+        with pytest.raises(Refused):
+            contract.read(b'{"a":"x"}')
+        assert contract.read(b'{"a":1}') == (1.0, None)
+        with pytest.raises(Malformed, match="twice"):
+            contract.read(b'{"a":1,"a":2}')
+        assert contract.read(b'{"a":1,"b":2}') == (1.0, 2.0)
+
+
 cells = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5))
 
 

@@ -23,6 +23,7 @@ from fairlead.core.evidence import Evidence, EvidenceSet, Fact, Moments, Tally
 from fairlead.core.ref import Ref, canonical
 from fairlead.core.release import Release, advance
 from fairlead.core.traffic import Fixed, Step, TrafficPlan
+from fairlead.errors import Conflict
 
 OLD, NEW, B = (Ref("package", "fraud", d) for d in ("a1", "b2", "c3"))
 WARN = frozenset({Action.ALERT})
@@ -115,6 +116,11 @@ def test_a_record_that_was_tampered_with_does_not_replay() -> None:
         assert replay(forged) != forged
 
 
+def test_other_rules_are_not_pretended_to_be_ours() -> None:
+    with pytest.raises(Conflict, match="version 0 of the rules"):
+        replay(changed(rolled_back(), rules=0))
+
+
 @pytest.mark.parametrize(("waited", "gone"), [(99.9, False), (100.0, True)])
 def test_patience_is_part_of_the_record(waited: float, gone: bool) -> None:
     decision = advance(begin(CHECKS[3]), EvidenceSet(), 7.25 + waited)
@@ -124,10 +130,10 @@ def test_patience_is_part_of_the_record(waited: float, gone: bool) -> None:
 
 
 def test_a_record_stays_small() -> None:
-    """400 windows (a million requests); quiet ones are added together."""
+    """400 windows (a million requests); quiet neighbours are added together."""
     facts = [Tally(subject=s, measure="errors", at=float(at), events=int(at % 4 == 0), n=2500)
              for at in range(400) for s in (NEW, OLD)]  # fmt: skip
     decision = advance(begin(CHECKS[3]), EvidenceSet(facts), 8.0)
-    assert len(decision.because[0].windows["errors"]) == 101
-    assert len(canonical(decision)) < 5000
+    assert len(decision.because[0].windows["errors"]) == 200
+    assert len(canonical(decision)) < 6000
     assert decision.because[0].counters["candidate_n"] == 1_000_000

@@ -71,6 +71,7 @@ def rows(n: int, package: int, seed: int) -> Rows:
         keys_of([f"id{i}" for i in range(n)]), np.zeros(n, np.uint64), np.floor(np.arange(n) / 3),
         np.full(n, 0.01, np.float32), np.full(n, 4), np.full(n, package, np.int16),
         np.full(n, LIVE, np.uint8), np.ones(n, np.float32), dice.random((n, 1)),
+        np.empty((n, 0), np.int8),
     )  # fmt: skip
 
 

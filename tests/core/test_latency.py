@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from msgspec.structs import replace as changed
 from numpy.typing import NDArray
 
 from fairlead.core.answers import answers_of
@@ -30,12 +31,13 @@ class Traffic:
         self.ledger = Ledger()
         self.count = 0
 
-    def answer(self, package: Ref, latency: Floats, epoch: int, *, failed: bool = False) -> None:
+    def answer(self, package: Ref, latency: Floats, epoch: int, *, failed: bool = False,
+               live: bool = True) -> None:  # fmt: skip
         n = len(latency)
         ids = [f"{self.count + i:08d}" for i in range(n)]
         self.count += n
         batch = Batch(
-            service="m", package=str(package), at=float(self.count), epoch=epoch, live=True, ids=ids,
+            service="m", package=str(package), at=float(self.count), epoch=epoch, live=live, ids=ids,
             units=ids, bodies=[b"{}"] * n, features=[None] * n, outputs=[[0.5]] * n,
             errors=["bad" if failed else ""] * n, fallback=[False] * n, propensity=0.5,
             latencies=latency.tolist(),
@@ -119,6 +121,30 @@ def test_a_longer_tail_is_found_and_named_and_the_same_latency_passes() -> None:
     slow = verdict(1.3)
     assert slow.outcome is Outcome.FAIL and slow.reason.startswith(("slower:p99", "slower:p99.5"))
     assert len(slow.windows) == len(QUANTILES)
+
+
+@pytest.mark.parametrize(("slower", "outcome"), [(1.0, Outcome.FAIL), (1.4, Outcome.PASS)])
+def test_what_may_be_slower_may_be_slower_everywhere(slower: float, outcome: Outcome) -> None:
+    check = latency_check(slower)
+    release = changed(RELEASE, plan=canary((check,)))
+    traffic, arms = Traffic(4), Arms(release, 9.0, 0)
+    traffic.answer(OLD, traffic.took(5000), 1)
+    for _ in range(20):
+        traffic.answer(OLD, traffic.took(1000), 2)
+        traffic.answer(NEW, traffic.took(1000) * 1.3, 2)
+        arms.update(traffic.ledger, 2)
+    assert judge(check, EvidenceSet(arms.facts(traffic.ledger, 2)), NEW, OLD).outcome is outcome
+
+
+def test_mirrored_answers_are_always_late_and_tell_nothing_of_latency() -> None:
+    traffic, arms = Traffic(5), Arms(RELEASE, 9.0, 0)
+    traffic.answer(OLD, traffic.took(5000), 1)
+    traffic.answer(NEW, traffic.took(1000) * 9, 2, live=False)
+    traffic.answer(OLD, traffic.took(1000), 2)
+    arms.update(traffic.ledger, 2)
+    assert {f.measure for f in arms.facts(traffic.ledger, 2)} >= {"errors", "slow"}
+    assert judge(latency_check(), EvidenceSet(arms.facts(traffic.ledger, 2)), NEW, OLD).windows == {
+        f"{SLOWER}:{part}": () for part in QUANTILES}  # fmt: skip
 
 
 def test_failing_fast_is_not_being_fast() -> None:

@@ -6,7 +6,18 @@ from fairlead.core.check import Action
 from fairlead.core.event import Event
 from fairlead.core.evidence import Evidence, EvidenceSet
 from fairlead.core.manifest import MonitorText
-from fairlead.core.monitor import LOOKS, Watch, due, level, look, monitors, remembered
+from fairlead.core.monitor import (
+    LOOKS,
+    Watch,
+    budget,
+    due,
+    level,
+    look,
+    monitors,
+    ready_made,
+    remembered,
+    spacing,
+)
 from fairlead.core.ref import Ref
 
 PACKAGE = Ref("package", "p", "1" * 64)
@@ -83,3 +94,30 @@ def test_memory_is_the_audit_log() -> None:
         "quality": Watch(fired_at=100.0, failing=True),
         "drift": Watch(fired_at=300.0, failing=False),
     }
+
+
+def test_ready_made_monitors_give_way_to_own_ones() -> None:
+    made = ready_made({})
+    assert {"errors", "drift", "quality", "concept", "estimate", "nulls"} <= made.keys()
+    own = {"mine": MonitorText(measure="drift_evidence:x", max=1), "errors": MonitorText(measure="slow", max=0.5)}
+    made = ready_made(own)
+    assert made["errors"] is own["errors"] and "drift" not in made and "slow" not in made
+    assert all(m.every == m.window / LOOKS for m in monitors(made))
+
+
+@pytest.mark.parametrize(("text", "quarterly"), [("1 per quarter", 1), ("1 per year", 0.25), ("2 per day", 182), ("0 per week", 0)])
+def test_a_budget_is_spoken(text: str, quarterly: float) -> None:
+    assert budget(text) == pytest.approx(quarterly)
+
+
+def test_detectors_and_intervals_share_one_budget() -> None:
+    both = monitors({"q": MonitorText(measure="auc", min=0.7), "d": MonitorText(measure="drift_evidence", max=1)})
+    assert level(both) == pytest.approx(1 - 0.5 / (91 * LOOKS))
+    assert spacing(both) == pytest.approx(2 * 91), "half an alarm a quarter"
+    assert spacing(both, 4.0) == pytest.approx(91 / 2)
+
+
+def test_own_pace_and_one_group() -> None:
+    (slow,) = monitors({"s": MonitorText(measure="auc", min=0.7, every="2d", slice="site=east")})
+    assert not due(slow, Watch(judged_at=0.0), 1.9 * DAY) and due(slow, Watch(judged_at=0.0), 2 * DAY)
+    assert look(slow, Watch(), seen(0.1), PACKAGE, 10.0).decision is None, "the whole is not the group"

@@ -32,6 +32,7 @@ def answered(package: int, right: list[bool]) -> Judged:
         keys_of(ids), np.zeros(n, np.uint64), np.arange(n, dtype=np.float64),
         np.full(n, 0.01, np.float32), np.full(n, 4), np.full(n, package, np.int16),
         np.full(n, LIVE, np.uint8), np.ones(n, np.float32), scores,
+        np.empty((n, 0), np.int8),
     )  # fmt: skip
     labels = Labels()
     labels.add([Feedback(prediction=i, value=t, at=1e4) for i, t in zip(ids, truth, strict=True)])

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace as changed
 
 from fairlead.core import check, release, traffic
-from fairlead.core.check import Action, Bound, Check, Harm, NoWorse, Outcome
+from fairlead.core.catalogue import split_check
+from fairlead.core.check import Action, Balance, Bound, Check, Harm, NoWorse, Outcome
 from fairlead.core.evidence import Evidence, EvidenceSet, Fact, Tally
 from fairlead.core.ref import Ref
 from fairlead.core.release import Phase, Release, Service, advance, apply, route, settle
@@ -375,3 +376,30 @@ def test_growing_shares_move_no_unit_back_through_a_whole_canary() -> None:
 
 def test_outcomes_are_ordered_from_good_to_bad() -> None:
     assert Outcome.PASS < Outcome.UNKNOWN < Outcome.FAIL
+
+
+def split(requests: dict[Ref, int], share: float, *candidates: Ref) -> Release:
+    """A release on a step of so large a share after so many requests of each arm."""
+    step = Step(share=Fixed(share), patience=100.0, checks=(split_check(),))
+    here = begin(TrafficPlan(name="p", steps=(step, Step(share=Fixed(0.9)))), *candidates)
+    return after(here, EvidenceSet(_requests(requests)), 1.0)
+
+
+def _requests(counts: dict[Ref, int]) -> list[Fact]:
+    return [Tally(subject=s, measure="requests", at=0.0, events=0, n=n) for s, n in counts.items()]
+
+
+def test_a_router_that_breaks_its_promise_stops_the_release_and_rolls_nothing_back() -> None:
+    assert split({OLD: 9000, NEW: 1000}, 0.1).step == 1
+    stopped = split({OLD: 8700, NEW: 1300}, 0.1)
+    assert (stopped.step, stopped.phase) == (0, Phase.RUNNING)
+    decision = advance(stopped, EvidenceSet(_requests({OLD: 8700, NEW: 1300})), 2.0)
+    assert decision.actions == {Action.ALERT, Action.HOLD} and "13.00%" in decision.because[0].reason
+    assert decision.because[0].check.rule == Balance(share=0.1)
+    assert decision.unit == "request"
+
+
+def test_each_of_several_candidates_was_promised_its_part() -> None:
+    assert split({OLD: 5000, NEW: 2500, B: 2500}, 0.5, NEW, B).step == 1
+    assert split({OLD: 5000, NEW: 2500, B: 3500}, 0.5, NEW, B).step == 0
+    assert split({OLD: 4000, NEW: 6000, B: 6000}, 0.5, NEW, B).step == 0

@@ -176,7 +176,10 @@ def shares_mixture(windows: list[Window], ratio: float, grid: Vector, weights: V
 def test_harm_and_safe_are_mixtures_of_event_shares(ratio: float) -> None:
     windows = [(5, 100, 20, 900), (7, 100, 30, 400)]
     up, down = np.linspace(log(1.05), log(20), 40), np.linspace(log(1 / 3), log(0.97), 30)
-    harm = shares_mixture(windows, ratio, up, np.exp(-0.5 * (up - log(2)) ** 2))
+    near = np.exp(-0.5 * (up - log(2)) ** 2)
+    gross = np.linspace(log(25), log(200), 8)
+    weights = np.append(0.9 * near / near.sum(), np.full(8, 0.1 / 8))
+    harm = shares_mixture(windows, ratio, np.append(up, gross), weights)
     safe = shares_mixture(windows, ratio, down, np.exp(-0.5 * ((down + log(ratio)) / 0.35) ** 2))
     assert log_e_harm(windows, ratio) == pytest.approx(harm)
     assert log_e_safe(windows, ratio) == pytest.approx(safe)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fairlead.core import traffic
 from fairlead.core.check import Balance, Bound, Check, Harm, PairedLoss
 from fairlead.core.ref import Ref
-from fairlead.core.traffic import Adaptive, Arm, Fixed, Route, Step, TrafficPlan, assign
+from fairlead.core.traffic import Adaptive, Arm, Fixed, Route, Step, TrafficPlan, assign, chooser
 from fairlead.errors import Invalid
 
 OLD, A, B = (Ref("package", "fraud", d) for d in ("a1", "b2", "c3"))
@@ -154,3 +154,16 @@ def test_the_strategies_say_what_their_names_promise() -> None:
     assert not traffic.shadow(checks).promote
     assert traffic.ab_test(checks, days=7).steps[0].hold == 7 * traffic.DAY
     assert traffic.bandit(checks, reward="ctr").goal == "ctr"
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.5, 0.9]), st.sampled_from([0.0, 0.3, 1.0])),
+                min_size=1, max_size=6),
+       st.text(max_size=4), st.lists(st.text(max_size=8), min_size=1, max_size=8), st.booleans())  # fmt: skip
+def test_the_compiled_choice_is_the_choice(
+    arms: list[tuple[float, float]], salt: str, units: list[str], pinned: bool
+) -> None:
+    here = Route(service="s", salt=salt, pins={units[0]: MANY[len(arms) - 1]} if pinned else {},
+                 arms=tuple(Arm(MANY[i], w, m) for i, (w, m) in enumerate(arms)))  # fmt: skip
+    choose = chooser(here)
+    for unit in (*units, "\ud800"):
+        assert choose(unit) == assign(here, unit)

@@ -12,10 +12,12 @@ from msgspec.structs import replace
 from fairlead.adapters.predictions.files import PredictionFiles
 from fairlead.adapters.records.memory import MemoryRecords
 from fairlead.core.artifact import Artifact, PackageSpec, name_of
-from fairlead.core.check import Balance, Check, Harm, Outcome, PairedLoss, judge
+from fairlead.core.catalogue import plan_of, release_checks
+from fairlead.core.check import Balance, Check, Harm, Outcome, PairedLoss, Verdict, judge, judge_all
 from fairlead.core.encoding import Encoding, Number
 from fairlead.core.evidence import EvidenceSet, Moments, Tally
 from fairlead.core.journal import HEADER, Batch, Note, frame
+from fairlead.core.manifest import FeedbackText, ReleaseSection
 from fairlead.core.profile import TableProfile, profile_labels, profile_numbers, quantile_edges
 from fairlead.core.ref import Ref
 from fairlead.core.release import Release, Service
@@ -276,6 +278,147 @@ def test_multiclass_labels(tmp_path: Path) -> None:
     assert total(seen, world.old, "wrong") == (1, 3)
 
 
+def guarded(world: World, *checks: Check) -> Release:
+    return replace(world.release, plan=canary(checks, sticky_by="u"))
+
+
+READY = {c.measure: c for c in release_checks(ReleaseSection(feedback={
+    "bought": FeedbackText(), "spent": FeedbackText(kind="amount", cap=100.0),
+    "label": FeedbackText()}), "binary")}  # fmt: skip
+BOUGHT, SPENT, LABELLED = (READY[m] for m in ("event:bought", "amount:spent", "event:label"))
+
+
+def customers(world: World, package: Ref, first: int, n: int, epoch: int = 2, visits: int = 3) -> list[list[str]]:
+    ids = [world.ask(package, n, units=[f"u{first + i}" for i in range(n)], epoch=epoch, at=1000.0 + k)
+           for k in range(visits)]  # fmt: skip
+    return [list(own) for own in zip(*ids, strict=True)]
+
+
+@pytest.mark.parametrize(("one_in", "outcome"), [(20, Outcome.FAIL), (5, Outcome.PASS)])
+def test_customers_that_buy_less_take_the_candidate_back(
+    world: World, one_in: int, outcome: Outcome
+) -> None:
+    release = guarded(world, BOUGHT)
+    old, new = customers(world, world.old, 0, 2000), customers(world, world.new, 5000, 2000)
+    for buyers in (old[::5], new[::one_in]):
+        for visits in buyers:
+            world.tell(visits, value=True, name="bought", at=5000.0)
+    seen = world.observer().observe(release, 6000.0)
+    assert total(seen, world.new, "event:bought")[0] == 2000 // one_in, "three visits, one purchase"
+    verdict = judge(BOUGHT, seen, world.new, world.old)
+    assert verdict.outcome is outcome, verdict.reason
+    share = seen.get(world.new, "bought")
+    assert share is not None and (share.value, share.n) == (1 / one_in, 2000), "what a goal compares"
+
+
+def test_purchases_after_a_fallback_stay_with_the_candidate_that_failed(world: World) -> None:
+    ids = world.ask(world.new, 50, errors=["bad"] * 50, outputs=[None] * 50)
+    world.ask(world.old, 50, ids=ids, fallback=[True] * 50)
+    world.ask(world.old, 50)
+    world.tell(ids, value=True, name="bought", at=5000.0)
+    seen = world.observer().observe(guarded(world, BOUGHT), 6000.0)
+    assert total(seen, world.new, "event:bought")[0] == 50
+    assert total(seen, world.old, "event:bought")[0] == 0
+
+
+def test_an_experiment_with_two_candidates_keeps_their_windows_apart(world: World) -> None:
+    third = Ref("package", "flights", "c" * 64)
+    release = replace(guarded(world, BOUGHT), candidates=(world.new, third))
+    bought = {package: customers(world, package, 1000 * i, 300)[:60]
+              for i, package in enumerate((world.old, world.new, third))}  # fmt: skip
+    for package, buyers in bought.items():
+        for visits in buyers[: 6 if package == third else 60]:
+            world.tell(visits, value=True, name="bought", at=5000.0)
+    seen = world.observer().observe(release, 6000.0)
+    verdicts = [judge(BOUGHT, seen, c, world.old) for c in release.candidates]
+    assert [v.counters["candidate_events"] for v in verdicts] == [60, 6]
+    assert [v.counters["baseline_events"] for v in verdicts] == [60, 60]
+    assert verdicts[1].outcome is Outcome.FAIL is not verdicts[0].outcome
+
+
+@pytest.mark.parametrize(("scale", "outcome"), [(0.5, Outcome.FAIL), (1.0, Outcome.PASS)])
+def test_revenue_per_customer_is_compared_cut_off_at_its_cap(
+    world: World, scale: float, outcome: Outcome
+) -> None:
+    dice, release = np.random.default_rng(5), guarded(world, SPENT)
+    for package, first, times in ((world.old, 0, 1.0), (world.new, 50_000, scale)):
+        for visits in customers(world, package, first, 6000, visits=2):
+            if dice.random() < 0.3:
+                for visit in visits:
+                    world.tell([visit], value=float(dice.lognormal(1, 1) * times), name="spent", at=5000.0)
+    seen = world.observer().observe(release, 6000.0)
+    verdict = judge(SPENT, seen, world.new, world.old)
+    assert verdict.outcome is outcome, verdict.reason
+    assert verdict.counters["candidate_units"] == 6000
+    spent = seen.get(world.old, "spent")
+    assert spent is not None and spent.value == pytest.approx(0.3 * 2 * np.exp(1.5), rel=0.15)
+
+
+def test_few_customers_say_nothing_of_money(world: World) -> None:
+    for package, first in ((world.old, 0), (world.new, 5000)):
+        world.tell([v for visits in customers(world, package, first, 100) for v in visits], value=9.0, name="spent")
+    verdict = judge(SPENT, world.observer().observe(guarded(world, SPENT), 6000.0), world.new, world.old)
+    assert verdict.outcome is Outcome.UNKNOWN and "needs 5,000 each" in verdict.reason
+
+
+def test_answers_that_labels_prove_wrong_are_held_against_those_still_waiting(world: World) -> None:
+    release = guarded(world, LABELLED)
+    old, new = world.ask(world.old, 900, at=1000.0), world.ask(world.new, 900, at=1000.0)
+    for ids, wrong in ((old, 90), (new, 270)):
+        world.tell(ids[:wrong], value="no", at=4000.0)
+        world.tell(ids[wrong:600], value="yes", at=3000.0)
+    seen = world.observer().observe(release, 6000.0)
+    verdict = judge(LABELLED, seen, world.new, world.old)
+    assert verdict.outcome is Outcome.FAIL
+    assert (verdict.counters["candidate_events"], verdict.counters["baseline_events"]) == (270, 90)
+
+
+def shadowed(world: World, limit: float, wrong_in: str) -> dict[str, Verdict]:
+    """1,000 mirrored requests; the shadow flips one in five of those of one carrier."""
+    checks = release_checks(ReleaseSection(max_flips=limit), "binary", feedback=False, sliced=True)
+    release = replace(world.release, plan=plan_of(ReleaseSection(plan="shadow"), checks))
+    for carrier in ("UA", "AA"):
+        bodies = [f'{{"x":0.1,"carrier":"{carrier}"}}'.encode()] * 500
+        ids = world.ask(world.old, 500, bodies=bodies, propensity=1.0, outputs=[[0.75]] * 500)
+        moved = [[0.25 if carrier == wrong_in and i % 5 == 0 else 0.75] for i in range(500)]
+        world.ask(world.new, 500, bodies=bodies, live=False, ids=ids, outputs=moved)
+    world.ask(world.old, 100, fallback=[True] * 100)
+    seen = world.observer(slices=("carrier",)).observe(release, 200.0)
+    return {v.check.name: v for v in judge_all(release.here.checks, seen, world.new, world.old)}
+
+
+def test_a_shadow_is_judged_by_what_it_decides_otherwise_before_any_label(world: World) -> None:
+    told = shadowed(world, 0.15, "AA")
+    whole, worst = told["decisions that flip"], told["flips in every group"]
+    assert (whole.seen[0].value, whole.seen[0].n) == (0.1, 1000)
+    assert worst.outcome is Outcome.UNKNOWN and "carrier=AA" in worst.reason, "0.2, but not for certain"
+    shift = told["change of the score"].seen[0]
+    assert shift.value == pytest.approx(-0.05) and shift.low is not None and shift.low < -0.05
+    assert told["change of the score"].outcome is Outcome.PASS
+
+
+@pytest.mark.parametrize(("limit", "outcome"), [(0.1, Outcome.FAIL), (0.4, Outcome.PASS), (1.0, Outcome.PASS)])
+def test_flips_in_one_group_alone_fail_a_shadow(world: World, limit: float, outcome: Outcome) -> None:
+    told = shadowed(world, limit, "UA")
+    assert told["flips in every group"].outcome is outcome
+    assert told["decisions that flip"].outcome is (Outcome.UNKNOWN if limit == 0.1 else Outcome.PASS)
+
+
+def test_several_shadows_are_compared_each_for_itself(world: World) -> None:
+    third = replace(world.new, digest="c" * 64)
+    world.records.commit(Change(at=100.0, actor="t", verb="x", subject="x", artifacts=(
+        Artifact(ref=third, spec=world.specs["new"], created_at=0.0),)))  # fmt: skip
+    world.log = PredictionFiles(world.root, lambda ref: world.specs["new"])
+    plan = plan_of(ReleaseSection(plan="shadow"), release_checks(ReleaseSection(), "binary"))
+    release = replace(world.release, plan=plan, candidates=(world.new, third))
+    ids = world.ask(world.old, 400, propensity=1.0)
+    world.ask(world.new, 400, live=False, ids=ids)
+    world.ask(third, 300, live=False, ids=ids[:300], outputs=[[0.1]] * 300)
+    seen = world.observer().observe(release, 200.0)
+    values = [seen.get(c, "twins:flips") for c in release.candidates]
+    assert [(e.value, e.n) for e in values if e] == [(0.0, 400), (1.0, 300)]
+
+
 def feed(world: World, n: int, shift: float, at: float, carrier: str = "UA") -> list[str]:
     xs = DICE.normal(size=n) + shift
     bodies = [f'{{"x":{x:.6f},"carrier":"{carrier if i % 5 < 2 else "UA"}"}}'.encode()
@@ -354,3 +497,25 @@ def test_memory_is_bounded(world: World) -> None:
     world.ask(world.old, 10, at=5000.0)
     observer.watch(5000.0, 100.0)
     assert len(observer._ledger.rows()) == 10
+
+
+def test_groups_of_a_slice_column_are_judged_on_their_own(world: World) -> None:
+    observer = world.observer(slices=("carrier", "gone"))
+    bad = world.ask(world.old, 150, bodies=[b'{"carrier":"AA"}'] * 150, at=100.0, errors=["x"] * 30 + [""] * 120)
+    good = world.ask(world.old, 200, bodies=[b'{"carrier":"UA"}'] * 200, at=100.0)
+    world.ask(world.old, 50, bodies=[b'{"carrier":"DL"}'] * 50, at=100.0)
+    world.tell(bad, "no", at=101.0)
+    world.tell(good, "yes", at=101.0)
+    seen = observer.watch(110.0, 60.0)
+    errors = {e.slice: e.value for e in seen.slices(world.old, "errors")}
+    assert errors == {"carrier=AA": pytest.approx(0.2), "carrier=UA": 0.0}, "fifty rows are too few"
+    assert {e.slice: e.value for e in seen.slices(world.old, "accuracy")} == {"carrier=AA": 0.0, "carrier=UA": 1.0}
+    silence = seen.get(world.old, "silence")
+    assert silence is not None and silence.value == 10.0
+
+
+def test_inputs_that_a_sample_left_out_are_no_missing_values(world: World) -> None:
+    observer = world.observer(reference=lambda _: PROFILE)
+    world.ask(world.old, 300, bodies=[b""] * 200 + [b'{"x":0.1,"carrier":"UA"}'] * 100, at=100.0)
+    nulls = observer.watch(200.0, 150.0).get(world.old, "nulls")
+    assert nulls is not None and (nulls.value, nulls.n) == (0.0, 100)

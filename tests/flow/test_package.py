@@ -40,7 +40,9 @@ def test_a_package_carries_all_it_needs_under_its_own_digest(lab: "Lab", model: 
     assert sha256(data).hexdigest() == made.ref.digest
     spec = msgspec.json.decode(data, type=PackageSpec)
     assert spec == made.spec
-    assert set(spec.files) == {"model.onnx", "samples.json", "profile.msgpack"}
+    assert set(spec.files) == {
+        "model.onnx", "samples.json", "profile.msgpack", "reference.msgpack"
+    }  # fmt: skip
     for name, digest in spec.files.items():
         assert sha256((folder / name).read_bytes()).hexdigest() == digest
     assert "late" not in spec.contract.names

@@ -20,7 +20,7 @@ from fairlead.core.ref import Ref
 from fairlead.core.release import Release, Service
 from fairlead.core.schema import Column, Schema
 from fairlead.core.traffic import canary
-from fairlead.errors import Missing, Unavailable
+from fairlead.errors import Missing
 from fairlead.flow.observe import Observer
 from fairlead.flow.respond import Patrol, Responder
 from fairlead.ports import Change
@@ -39,7 +39,6 @@ class Hands:
     def __init__(self, root: Path, failing: bool = False) -> None:
         self.at = 1000.0
         self.done: list[str] = []
-        self.told: list[tuple[str, str]] = []
         self.failing = failing
         self.records = MemoryRecords()
         self.records.commit(Change(
@@ -55,8 +54,9 @@ class Hands:
         self.responder = self.make()
 
     def make(self) -> Responder:
-        return Responder(self.records, self, "flights", notifier=self, rollback=self.rollback,
-                         retrain=lambda reason: self.done.append(f"retrain: {reason}"))  # fmt: skip
+        return Responder(self.records, self, "flights", rollback=self.rollback,
+                         retrain=lambda reason: self.done.append(f"retrain: {reason}"),
+                         hold=lambda reason: self.done.append(f"hold: {reason}"))  # fmt: skip
 
     def patrol(self, **texts: MonitorText) -> Patrol:
         observer = Observer(self.log, self.records, "flights")
@@ -64,12 +64,6 @@ class Hands:
 
     def now(self) -> float:
         return self.at
-
-    def tell(self, subject: str, text: str) -> None:
-        if self.failing:
-            raise Unavailable("the receiver is down")
-        assert self.records.head()[0] > 1, "written down first"
-        self.told.append((subject, text))
 
     def rollback(self, reason: str) -> None:
         if self.failing:
@@ -112,7 +106,6 @@ def test_lost_performance_raises_one_alert_and_asks_for_retraining(hands: Hands)
     assert raised.body["package"] == str(PACKAGE) and raised.body["actions"] == ["alert", "retrain"]
     assert raised.body["seen"][0]["n"] == 500 and "gate" in raised.body["next"]
     assert hands.records.decisions(PACKAGE)[0].actions == {Action.ALERT, Action.RETRAIN}
-    assert hands.told[0][0] == "flights: quality" and "accuracy: 0" in hands.told[0][1]
     assert hands.done == [f"retrain: {raised.body['cause']}"]
     for now in (6100.0, 7000.0):
         assert patrol.turn(now) == []
@@ -132,13 +125,13 @@ def test_a_restarted_controller_keeps_the_cooldown(hands: Hands) -> None:
     assert [e.verb for e in again.turn(9000.0)] == ["alert.raised"]
 
 
-def test_nothing_is_lost_when_receiver_and_rollback_fail(tmp_path: Path) -> None:
+def test_a_rollback_that_fails_is_written_down(tmp_path: Path) -> None:
     hands = Hands(tmp_path, failing=True)
     hands.ask(500, 0.9, "no", 0)
     patrol = hands.patrol(quality=MonitorText(measure="accuracy", min=0.8, then=("rollback",)))
     patrol.turn(1000.0)
     hands.file.close()
-    assert hands.verbs() == ["alert.raised", "alert.undelivered", "respond.failed"]
+    assert hands.verbs() == ["alert.raised", "respond.failed"]
     failed = list(hands.records.events())[-1].body
     assert (failed["action"], failed["next"]) == ("rollback", "release another one")
 
@@ -160,3 +153,12 @@ def test_a_release_check_alerts_once_even_after_a_restart(hands: Hands) -> None:
     assert hands.responder.release(release, decision) == []
     assert hands.make().release(release, decision) == []
     assert hands.done == ["retrain: auc: 0.5"]
+
+
+def test_a_monitor_can_hold_the_running_release(hands: Hands) -> None:
+    hands.ask(500, 0.9, "no", 0)
+    patrol = hands.patrol(quality=MonitorText(measure="accuracy", min=0.8, then=("alert", "hold")))
+    (raised,) = patrol.turn(1000.0)
+    assert raised.body["actions"] == ["alert", "hold"] and "resume" in raised.body["next"]
+    assert hands.done == [f"hold: {raised.body['cause']}"]
+    assert all(not s["slice"].startswith("age=") for s in raised.body["slices"])

@@ -25,7 +25,7 @@ MANIFEST = """
 service: tumours
 data: {source: tumours.csv, target: diagnosis}
 train: {params: {max_iter: 20}}
-release: {plan: canary, shares: [0.5], hold: 0s, patience: 1h, max_errors: 0.01, slow_ms: 900}
+release: {plan: canary, shares: [0.5], hold: 0s, patience: 1h, max_errors: 0.01, slow_ms: 900, max_slower: 0}
 """
 TRAIN = """
 from sklearn.ensemble import HistGradientBoostingClassifier

@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -19,9 +20,10 @@ from fairlead.api import client
 from fairlead.api.cli import main
 from fairlead.api.load import Client
 from fairlead.core.catalogue import plan_of, release_checks
-from fairlead.core.manifest import StepText
+from fairlead.core.decision import replay
+from fairlead.core.manifest import FeedbackText, StepText
 from fairlead.core.prediction import Prediction
-from fairlead.core.ref import Ref
+from fairlead.core.ref import Ref, canonical
 from fairlead.core.release import Phase, Release
 from fairlead.core.traffic import Route, TrafficPlan
 from fairlead.project import Project
@@ -31,7 +33,7 @@ MANIFEST = """
 service: tumours
 data: {source: tumours.csv, target: diagnosis}
 train: {params: {max_iter: 10}}
-release: {plan: canary, shares: [0.5], hold: 0s, patience: 1h, max_errors: 0.01, slow_ms: 900,
+release: {plan: canary, shares: [0.5], hold: 0s, patience: 1h, max_errors: 0.01, slow_ms: 900, max_slower: 0,
           days: 0.00002, goal: thanks, sticky_by: patient}
 """
 TRAIN = """
@@ -198,14 +200,55 @@ def test_blue_green_previews_keeps_the_old_warm_and_returns_at_once(world: World
     world.settled()
     assert {a["package"] for a in world.ask()} == {str(candidate)}
     assert service.get("/status")["packages"][str(old)]["state"] == "ready", "the old one is warm"
-    started = time.monotonic()
-    world.project.rollback("the tester found something")
-    wait(lambda: service.post("/predict", body)["package"] == str(old), 2)
-    assert time.monotonic() - started < 1
-    wait(lambda: world.live == old)
+    took = [returned(world)]
+    while min(took) > 0.1 and len(took) < 8:  # a busy machine gets another chance
+        world.until(begin(world, candidate, world.plan(plan="replace")))
+        world.settled()
+        took.append(returned(world))
+    assert world.live == old
+    assert min(took) <= 0.1, f"{took} seconds from the command to the last answer by the bad one"
 
 
-def test_canary_takes_a_bad_candidate_back_and_no_caller_suffers(world: World) -> None:
+def returned(world: World) -> float:
+    """Roll back under traffic: seconds until the last answer by what served before."""
+    bad, answers, stop = str(world.live), list[tuple[float, str]](), threading.Event()
+    port, body = client.found(world.project.root).port, msgspec.json.encode(world.rows[0])
+
+    async def talk() -> None:
+        async with Client("127.0.0.1", port, CONNECTIONS) as caller:
+            while not stop.is_set():
+                for answer in await caller.post("/predict", [body] * CONNECTIONS):
+                    assert answer.status == 200
+                    answers.append((time.monotonic(), json.loads(answer.body)["package"]))
+
+    thread = threading.Thread(target=lambda: asyncio.run(talk()))
+    thread.start()
+    try:
+        wait(lambda: len(answers) > 50)
+        began = time.monotonic()
+        world.project.rollback("the tester found something")
+        wait(lambda: answers[-1][1] != bad and str(world.live) != bad)
+    finally:
+        stop.set()
+        thread.join(10)
+    return max(at for at, package in answers if package == bad) - began
+
+
+def test_the_two_packages_before_stay_warm(world: World) -> None:
+    before: list[Ref] = []
+    for _ in range(2):
+        before.append(world.live)
+        fresh = next(p for p in world.others() if p not in before)
+        world.until(begin(world, fresh, world.plan(plan="replace")))
+    world.settled()
+    states = client.found(world.project.root).get("/status")["packages"]
+    assert {str(p) for p in before} <= {p for p, s in states.items() if s["state"] == "ready"}
+    assert set(world.route().standby) == set(before)
+
+
+def test_canary_takes_a_bad_candidate_back_and_no_caller_suffers(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
     old = world.live
     assert world.bad is not None
     since = time.time()
@@ -216,8 +259,23 @@ def test_canary_takes_a_bad_candidate_back_and_no_caller_suffers(world: World) -
     assert any(a.get("fallback") for a in answers), "the baseline answered for it"
     errors = [p.error for p in world.log(since, len(answers)) if p.package == world.bad]
     assert any("size" in e for e in errors)
+    told(world, release, capsys)
     world.settled()
     assert {a["package"] for a in world.ask()} == {str(old)}
+
+
+def told(here: World, release: Release, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the commands say of a release that was rolled back: as data, and as a page."""
+    root, page = str(here.project.root), here.project.root / "release.html"
+    capsys.readouterr()
+    assert main(["release", "watch", release.id, "--json", "-C", root]) == 1
+    (line,) = capsys.readouterr().out.splitlines()
+    view = json.loads(line)
+    curve = next(g for g in view["growths"] if g["check"] == "errors")["marks"]
+    assert curve[-1]["harm"] > 3 > curve[0]["harm"] == 0 and view["needed"] is None
+    assert main(["release", "report", release.id, "--html", str(page), "-C", root]) == 0
+    capsys.readouterr()
+    assert "replays byte for byte" in page.read_text() and "rolled back" in page.read_text()
 
 
 def test_shadow_judges_what_nobody_sees(world: World) -> None:
@@ -273,6 +331,27 @@ def test_an_experiment_keeps_its_units_and_the_goal_picks_the_winner(
     assert all(len(packages) == 1 for packages in met.values())
     assert {min(met[f"p{i}"]).digest for i in range(100)} == {p.digest for p in (old, one, two)}
     assert {(p.package, p.propensity) for p in exposed} == {(old, 0.5), (one, 0.25), (two, 0.25)}
+
+
+def test_customers_who_buy_less_take_a_candidate_back(world: World) -> None:
+    old, candidate = world.live, world.others()[0]
+    plan = world.plan(feedback={"bought": FeedbackText(wait=False)}, hold="1h")
+    began, round_ = begin(world, candidate, plan), iter(range(1000))
+    world.settled()
+
+    def talk() -> None:
+        fresh = [f"c{next(round_)}-{i}" for i in range(100)]
+        answers = world.ask(300, fresh)
+        buys = {old: 4, candidate: 1}
+        notes = [{"prediction": a["id"], "name": "bought", "value": True} for i, a in enumerate(answers)
+                 if i % 10 < buys[Ref.parse(a["package"])]]  # fmt: skip
+        client.found(world.project.root).post("/feedback", msgspec.json.encode({"feedback": notes}))
+
+    release = world.until(began, talk)
+    assert release.phase is Phase.ROLLED_BACK and release.reason.startswith("event:bought"), release.reason
+    decision = world.project.records.decisions(candidate)[-1]
+    assert decision.unit == "patient" and canonical(replay(decision)) == canonical(decision)
+    world.settled()
 
 
 def test_a_bandit_follows_the_reward_and_keeps_its_floor(world: World) -> None:

@@ -7,7 +7,8 @@ not independent (statistics.md 3.4).
 
 Answers slower than the baseline's quantiles are counted when a check of the plan asks for them
 (`core.latency`): from the start where the baseline answered enough before the release, else from
-the moment it has.
+the moment it has. Answers that nobody waited for (mirrored ones) are always later: they tell
+nothing of latency.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from fairlead.core.check import Harm
 from fairlead.core.evidence import Fact, Tally
-from fairlead.core.latency import FEWEST, QUANTILES, SLOWER, frozen
+from fairlead.core.latency import FEWEST, QUANTILES, SLOWER, allowed, frozen
 from fairlead.core.ledger import FAILED, FALLBACK, LIVE, Ledger, Rows
 from fairlead.core.ref import Ref
 from fairlead.core.release import Release
@@ -66,9 +67,12 @@ class Arms:
 
     def __init__(self, release: Release, slow: float, start: int) -> None:
         self._slow = slow
-        self._measures = MEASURES + _slower(release)
+        self._slower = _slower(release)
+        self._measures = MEASURES + (_PARTS if self._slower else ())
         self._thresholds: tuple[float, ...] = ()
+        self._allowed: tuple[float, ...] = ()
         self._baseline = release.baseline
+        self._own = -1
         self._refs = {str(r): r for r in (*release.candidates, release.baseline) if r is not None}
         self._next = start
         self._windows: list[Window] = []
@@ -79,7 +83,8 @@ class Arms:
 
     def update(self, ledger: Ledger, first_epoch: int) -> None:
         """Count the rows added since the last update, from `first_epoch` on."""
-        if len(self._measures) > len(MEASURES) and not self._thresholds:
+        self._own = ledger.index(str(self._baseline))
+        if self._slower and not self._thresholds:
             self._freeze(ledger, first_epoch)
         self._take(ledger, ledger.end, first_epoch)
 
@@ -87,8 +92,7 @@ class Arms:
         """Fix the thresholds when the baseline has answered enough: before the release, or in it.
         Rows of the release that have a part in them are not held against them."""
         rows = ledger.rows(ledger.first)
-        own = rows.package == ledger.index(str(self._baseline))
-        own &= (rows.flags & (LIVE | FALLBACK | FAILED)) == LIVE
+        own = (rows.package == self._own) & ((rows.flags & (LIVE | FALLBACK | FAILED)) == LIVE)
         before = np.flatnonzero(own & (rows.epoch < first_epoch))
         chosen = before if len(before) >= FEWEST else np.flatnonzero(own)[:FEWEST]
         if len(chosen) < FEWEST:
@@ -96,6 +100,7 @@ class Arms:
         if len(before) < FEWEST:
             self._take(ledger, ledger.first + int(chosen[-1]) + 1, first_epoch)
         self._thresholds = frozen(rows.latency[chosen])
+        self._allowed = allowed(self._thresholds, self._slower)
 
     def _take(self, ledger: Ledger, end: int, first_epoch: int) -> None:
         """Count the rows before a position that were not counted yet."""
@@ -131,7 +136,7 @@ class Arms:
         blank = [0] * len(self._measures)
         count = window.counts.setdefault(arm, Count(blank.copy(), blank.copy()))
         failed = (rows.flags & FAILED) > 0
-        limits = (self._slow, *self._thresholds)
+        limits = (self._slow, *(self._thresholds if arm[0] == self._own else self._allowed))
         events = (failed, *(failed | (rows.latency > limit) for limit in limits))
         loose = rows.unit == 0
         count.rows += len(rows)
@@ -192,18 +197,22 @@ class Arms:
         for window in self._windows:
             for package, ref in names.items():
                 other = (DRAWN, CERTAIN) if ref == self._baseline else (MIRRORED,)
-                kinds = (DRAWN,) if window.epoch in drawn else other
+                live = window.epoch in drawn
+                kinds, measures = ((DRAWN,), self._measures) if live else (other, MEASURES)
                 counts = [c for k in kinds if (c := window.counts.get((package, k)))]
-                facts += _tallies(ref, self._measures, window, counts, epoch)
+                facts += _tallies(ref, measures, window, counts, epoch)
         return facts
 
 
-def _slower(release: Release) -> tuple[str, ...]:
-    """The measures of slowness that a check of the plan asks for: all or none."""
+_PARTS = tuple(f"{SLOWER}:{name}" for name in QUANTILES)
+
+
+def _slower(release: Release) -> float:
+    """How many times as long as the baseline a check of the plan allows; 0 when none asks."""
     rules = [c.rule for step in release.plan.steps for c in step.checks if c.measure == SLOWER]
-    if release.baseline is None or not any(isinstance(r, Harm) and r.over for r in rules):
-        return ()
-    return tuple(f"{SLOWER}:{name}" for name in QUANTILES)
+    if release.baseline is None:
+        return 0.0
+    return max((r.slower for r in rules if isinstance(r, Harm) and r.over), default=0.0)
 
 
 def _tallies(

@@ -7,7 +7,10 @@ from msgspec.structs import replace as changed
 from fairlead.core import traffic
 from fairlead.core.artifact import Task
 from fairlead.core.check import (
+    EVERY,
     Action,
+    Amount,
+    Balance,
     Bound,
     Check,
     Harm,
@@ -19,20 +22,25 @@ from fairlead.core.check import (
 )
 from fairlead.core.duration import seconds
 from fairlead.core.evidence import Evidence
+from fairlead.core.feedback import AMOUNT, EVENT, LABEL
 from fairlead.core.latency import QUANTILES, SLOWER
-from fairlead.core.manifest import CheckText, GateSection, ReleaseSection, StepText
+from fairlead.core.manifest import CheckText, FeedbackText, GateSection, ReleaseSection, StepText
 from fairlead.core.schema import Change
 from fairlead.core.traffic import Fixed, Step, TrafficPlan
 from fairlead.errors import Invalid
 
-__all__ = ["BREAKS", "DRIFT", "GAIN", "NEGLIGIBLE", "PRIMARY", "SCALE", "SHIFT", "gate_checks",
-           "latency_check", "plan_of", "release_checks"]  # fmt: skip
+__all__ = ["BREAKS", "DRIFT", "GAIN", "NEGLIGIBLE", "PRIMARY", "SCALE", "SHIFT", "TWIN_FLIPS",
+           "TWIN_SHIFT", "gate_checks",
+           "latency_check", "plan_of", "release_checks", "split_check"]  # fmt: skip
 
 PRIMARY: dict[Task, str] = {"binary": "auc", "multiclass": "accuracy", "regression": "r2"}
 """What "no worse than the baseline" is measured by; all are free of the target's unit."""
 
 GAIN, DRIFT, SHIFT, SCALE, BREAKS = "gain:", "drift:", "shift:", "scale:", "breaks:"
 """Families of measures: ``gain:auc``, ``drift:distance``, ..."""
+
+TWIN_FLIPS, TWIN_SHIFT = "twins:flips", "twins:shift"
+"""Share of requests that a shadow decides otherwise than the baseline; mean change of the score."""
 
 NEGLIGIBLE = 0.01
 """A share of slow answers, or of held-out rows without one, that is no harm by itself."""
@@ -48,6 +56,12 @@ UNITS = {1.609344: "kilometres for miles", 1.852: "kilometres for sea miles",
          60: "a 60th of the unit", 100: "percent or cents", 1000: "thousandths", 3600: "seconds for hours",
          86400: "seconds for days", 1e6: "millionths", 1e9: "nanoseconds for seconds"}  # fmt: skip
 """Factors between units that feeds confuse, read in both directions."""
+
+WARM = 500
+"""Answers of a candidate before its latency is judged."""
+
+GRAVEST = 8.0
+"""The weight of errors beside the other guardrails: what nobody else can repair is found soonest."""
 
 NOTED, ROLLBACK = frozenset({Action.ALERT}), frozenset({Action.ROLLBACK})
 
@@ -78,14 +92,22 @@ def gate_checks(
 
 
 def release_checks(
-    section: ReleaseSection, task: Task, *, feedback: bool = True
+    section: ReleaseSection, task: Task, *, feedback: bool = True, sliced: bool = False
 ) -> tuple[Check, ...]:
-    """What a package must meet in traffic: errors, slow answers, and, where it is mirrored and
-    feedback arrives, the paired loss on the same requests."""
-    checks = [Check(name="errors", measure="errors", rule=Harm(negligible=section.max_errors)),
+    """What a package must meet in traffic: first that the traffic is split as promised, then
+    errors, slow answers, latency beside the baseline's, and, where it is mirrored and feedback
+    arrives, the paired loss on the same requests; without labels how far it agrees there with the
+    baseline, in every group of the slice columns where there are some (`sliced`)."""
+    checks = [split_check(),
+              Check(name="errors", measure="errors", rule=Harm(negligible=section.max_errors),
+                    weight=GRAVEST),
               Check(name=f"slower than {section.slow_ms:g} ms", measure="slow",
                     rule=Harm(negligible=NEGLIGIBLE))]  # fmt: skip
-    if feedback:
+    if section.max_slower:
+        checks.append(latency_check(section.max_slower))
+    checks += [_feedback_check(name, text) for name, text in section.feedback.items()]
+    checks += _agreement(section, sliced)
+    if feedback and section.min_pairs:
         loss = {"binary": "Brier", "multiclass": "errors", "regression": "absolute error"}[task]
         checks.append(Check(name=f"no worse by feedback ({loss})", measure="brier_pair",
                             rule=PairedLoss(margin=section.margin, tolerate=section.margin),
@@ -93,14 +115,47 @@ def release_checks(
     return tuple(checks)
 
 
-def latency_check() -> Check:
-    """No slower than the baseline at any of its own quantiles, p50 to p99.5: one guardrail.
+def _agreement(section: ReleaseSection, sliced: bool) -> Iterable[Check]:
+    """What a shadow decides otherwise. Told always; it holds and takes back where a limit is set."""
+    limited = section.max_flips < 1
+    flips = Bound(high=section.max_flips, certain=limited)
+    asks = frozenset({Action.HOLD} if limited else ())
+    yield Check(name="decisions that flip", measure=TWIN_FLIPS, rule=flips, min_n=GROUP, on_unknown=asks)
+    if sliced:
+        yield Check(name="flips in every group", measure=TWIN_FLIPS, rule=flips, slice=EVERY, min_n=GROUP,
+                    on_unknown=asks)  # fmt: skip
+    yield Check(name="change of the score", measure=TWIN_SHIFT, rule=Bound(), on_unknown=frozenset())
 
-    It sees what no limit in milliseconds sees: 20 % more in the tail, far below the limit. Not
-    ready-made, because a third guardrail makes each of them wait for more evidence.
+
+def _feedback_check(name: str, text: FeedbackText) -> Check:
+    """No fewer purchases, no more chargebacks, no less revenue: one guardrail per feedback."""
+    welcome = text.better == "more" and name != LABEL
+    rule: Rule = Harm(welcome=welcome, exclude=1 / (1 - text.loss) if welcome else 1 + text.loss)
+    if text.kind == "amount":
+        rule = Amount(cap=text.cap, loss=text.loss, planned=text.planned, welcome=welcome)
+    return Check(
+        name="wrong by its label" if name == LABEL else f"{'no less' if welcome else 'no more'} {name}",
+        measure=(AMOUNT if text.kind == "amount" else EVENT) + name, rule=rule,
+        on_unknown=frozenset({Action.HOLD} if text.wait else ()),
+    )  # fmt: skip
+
+
+def split_check() -> Check:
+    """The router splits as the step says (sample-ratio mismatch). A mismatch is nobody's harm, so it
+    stops the release where it stands and tells; it does not roll back."""
+    return Check(name="split as promised", measure="requests", rule=Balance(),
+                 on_fail=frozenset({Action.ALERT, Action.HOLD}))  # fmt: skip
+
+
+def latency_check(slower: float = 1.0) -> Check:
+    """At most `slower` times as slow as the baseline at its own quantiles, p50 to p99.5: one guardrail.
+
+    It sees what no limit in milliseconds sees: a longer tail, far below the limit. Only answers
+    that somebody waited for count, and nothing is said of the first: a new process starts cold.
     """
-    rule = Harm(over=tuple(QUANTILES), negligible=NEGLIGIBLE)
-    return Check(name="latency", measure=SLOWER, rule=rule)
+    rule = Harm(over=tuple(QUANTILES), slower=slower, negligible=NEGLIGIBLE)
+    name = "latency" if slower == 1 else f"latency within × {slower:g}"
+    return Check(name=name, measure=SLOWER, rule=rule, min_n=WARM)
 
 
 def plan_of(section: ReleaseSection, checks: tuple[Check, ...]) -> TrafficPlan:
@@ -110,7 +165,8 @@ def plan_of(section: ReleaseSection, checks: tuple[Check, ...]) -> TrafficPlan:
     """
     odds = Odds(alpha=section.alpha, beta=section.beta)
     hold, patience = _seconds(section.hold, "hold"), _seconds(section.patience, "patience")
-    live = tuple(c for c in checks if not isinstance(c.rule, PairedLoss))
+    live = tuple(c for c in checks if not _needs_mirror(c))
+    mirrored = tuple(c for c in checks if _sees_mirrored(c))
     if section.steps:
         steps = tuple(_step(i, text, checks) for i, text in enumerate(section.steps))
         return TrafficPlan(name="steps", steps=steps, sticky_by=section.sticky_by, odds=odds)
@@ -118,13 +174,13 @@ def plan_of(section: ReleaseSection, checks: tuple[Check, ...]) -> TrafficPlan:
         case "replace":
             return changed(traffic.replace(), sticky_by=section.sticky_by, odds=odds)
         case "blue_green":
-            return traffic.blue_green(checks, pin=section.pin, odds=odds, hold=hold, patience=patience)
+            return traffic.blue_green(mirrored, pin=section.pin, odds=odds, hold=hold, patience=patience)
         case "shadow":
-            return traffic.shadow(checks, odds=odds, hold=hold, patience=patience)
+            return traffic.shadow(mirrored, odds=odds, hold=hold, patience=patience)
         case "canary":
             return _canary(section, live, odds, hold, patience)
         case "shadow_canary":
-            first = traffic.shadow(checks, odds=odds, hold=hold, patience=patience).steps
+            first = traffic.shadow(mirrored, odds=odds, hold=hold, patience=patience).steps
             then = _canary(section, live, odds, hold, patience)
             return changed(then, name="shadow_canary", steps=first + then.steps)
         case "ab_test":
@@ -136,7 +192,8 @@ def plan_of(section: ReleaseSection, checks: tuple[Check, ...]) -> TrafficPlan:
                 raise Invalid("a bandit needs release.goal: what its shares are to follow",
                               hint="goal: NAME of a feedback, or a metric such as accuracy",
                               pointer="/release/goal")  # fmt: skip
-            return traffic.bandit(live, reward=section.goal, days=section.days, odds=odds,
+            weighed = tuple(c for c in live if not isinstance(c.rule, Balance))
+            return traffic.bandit(weighed, reward=section.goal, days=section.days, odds=odds,
                                   sticky_by=section.sticky_by)  # fmt: skip
 
 
@@ -156,12 +213,25 @@ def _rising(section: ReleaseSection) -> None:
 
 def _step(place: int, text: StepText, checks: tuple[Check, ...]) -> Step:
     def asks(check: Check) -> bool:
-        return text.mirror > 0 or (text.share > 0 and not isinstance(check.rule, PairedLoss))
+        if text.share > 0 and not _needs_mirror(check):
+            return True
+        return text.mirror > 0 and _sees_mirrored(check)
 
     return Step(share=Fixed(text.share), mirror=text.mirror, pin=text.pin,
                 hold=_seconds(text.hold, f"steps/{place}/hold"),
                 patience=_seconds(text.patience, f"steps/{place}/patience"),
                 checks=tuple(c for c in checks if asks(c)))  # fmt: skip
+
+
+def _needs_mirror(check: Check) -> bool:
+    """Whether only pairs of answers to the same request can answer it."""
+    return isinstance(check.rule, PairedLoss) or check.measure in (TWIN_FLIPS, TWIN_SHIFT)
+
+
+def _sees_mirrored(check: Check) -> bool:
+    """Whether answers that nobody waited for, and that no dice gave, can answer it."""
+    lived = (EVENT, AMOUNT, SLOWER)
+    return not check.measure.startswith(lived) and not isinstance(check.rule, Balance)
 
 
 def _seconds(text: str, field: str) -> float:

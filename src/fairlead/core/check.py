@@ -12,16 +12,19 @@ from math import exp, log
 from msgspec import Struct
 from msgspec.structs import replace as changed
 
-from fairlead.core import sequential
-from fairlead.core.evidence import Evidence, EvidenceSet, Tally
+from fairlead.core import amounts, sequential
+from fairlead.core.evidence import Evidence, EvidenceSet, Moments, Tally
 from fairlead.core.intervals import mover_ratio
 from fairlead.core.ref import Ref
+from fairlead.core.rule import Amount, Balance, Bound, Harm, NoWorse, PairedLoss, Parity, Rule
 from fairlead.core.sequential import Window
-from fairlead.errors import Invalid
 
-__all__ = ["Action", "Balance", "Bound", "Check", "Harm", "NoWorse", "Odds", "Outcome",
+__all__ = ["EVERY", "Action", "Amount", "Balance", "Bound", "Check", "Harm", "NoWorse", "Odds", "Outcome",
            "PairedLoss", "Parity", "Rule", "Verdict", "judge", "judge_all", "judge_again",
            "worst"]  # fmt: skip
+
+EVERY = "*"
+"""The slice of a bound that every group must keep."""
 
 DIGITS = 6
 """Decimals of recorded evidence: far finer than any decision needs, and coarse enough that another
@@ -48,89 +51,18 @@ class Action(StrEnum):
     ROLLBACK = "rollback"
 
 
-class Bound(Struct, frozen=True, tag="bound", kw_only=True):
-    """The value lies between `low` and `high`; None leaves that side open.
-
-    With a confidence interval the answer is PASS or FAIL only when the interval agrees.
-    """
-
-    low: float | None = None
-    high: float | None = None
-    certain: bool = False
-
-
-class NoWorse(Struct, frozen=True, tag="no_worse", kw_only=True):
-    """A paired difference against the baseline (positive: the candidate is better).
-
-    PASS when its interval lies above -`margin`; FAIL when the interval lies below 0 and does not
-    pass, or the whole interval lies below -`margin`; else UNKNOWN.
-    """
-
-    margin: float = 0.0
-
-
-class Parity(Struct, frozen=True, tag="parity", kw_only=True):
-    """The worst slice keeps at least `floor` of the best slice's value (ratio with MOVER interval)."""
-
-    floor: float = 0.8
-
-
-class Harm(Struct, frozen=True, tag="harm", kw_only=True):
-    """Sequential test on event counts of both arms, valid at every look (statistics.md 3.1).
-
-    FAIL: the event rate is proven more than `ratio` times the baseline's (error alpha).
-    PASS: a harm of `exclude` times the baseline's rate, and a rate of `negligible` at least, is
-    ruled out (error beta). With `negligible` 0 only the ratio counts.
-
-    `over`: parts of one guardrail, each counted as ``measure:part`` (slower than the baseline's
-    p50, its p75, ...). Their evidence of harm is averaged; every one of them must pass.
-    `welcome`: the event is wanted (a conversion), so harm is a baseline rate more than `ratio`
-    times the candidate's.
-    """
-
-    ratio: float = 1.0
-    exclude: float = 2.0
-    negligible: float = 0.0
-    over: tuple[str, ...] = ()
-    welcome: bool = False
-
-    def __post_init__(self) -> None:
-        if self.welcome and self.negligible:
-            raise Invalid(f"negligible {self.negligible:g} has no meaning for a welcome event",
-                          hint="leave it 0: too few of a wanted event is never harmless")  # fmt: skip
-
-
-class PairedLoss(Struct, frozen=True, tag="paired_loss", kw_only=True):
-    """Sequential test on paired losses of candidate and baseline on the same requests (shadow).
-
-    Reads Moments of (loss_candidate - loss_baseline + 1) / 2. FAIL: a mean difference above
-    `tolerate` is proven (error alpha). PASS: one of `margin` or more is ruled out (error beta).
-    `votes`: every loss is 0 (right) or 1 (wrong). Then only pairs on which the two differ can
-    tell them apart (McNemar), and harm, a loss above 0, is found in about half the pairs.
-    """
-
-    margin: float = 0.01
-    tolerate: float = 0.0
-    votes: bool = False
-
-
-class Balance(Struct, frozen=True, tag="balance", kw_only=True):
-    """Sample-ratio mismatch: the candidate receives the `share` it was promised (error alpha)."""
-
-    share: float
-
-
-Rule = Bound | NoWorse | Parity | Harm | PairedLoss | Balance
-
-
 class Check(Struct, frozen=True, kw_only=True):
-    """A measure, the rule it must meet, and what its failure or its silence asks for."""
+    """A measure, the rule it must meet, and what its failure or its silence asks for.
+
+    `weight`: how much of alpha a guardrail gets beside the others of its step.
+    """
 
     name: str
     measure: str
     rule: Rule
     min_n: int = 1
     slice: str = ""
+    weight: float = 1.0
     on_fail: frozenset[Action] = frozenset({Action.ROLLBACK})
     on_unknown: frozenset[Action] = frozenset({Action.HOLD})
 
@@ -146,8 +78,9 @@ class Verdict(Struct, frozen=True, kw_only=True):
     """One check's answer, its reason in words, and the numbers it read.
 
     `log_e_harm`, `log_e_safe`: natural logarithms of the e-values of a sequential rule.
-    `counters`: what it counted, in all. `windows` (by measure; those without any event added
-    together) and `moments` (in order of time): what the e-values are made of.
+    `counters`: what it counted, in all. `windows` (by measure; neighbours without any event added
+    together) and `moments` (of an `Amount`: candidate, baseline, candidate, ...), both in order of
+    time: what the e-values are made of.
     `seen`, `windows` and `moments` are all that judging reads, so the verdict can be replayed.
     """
 
@@ -170,9 +103,10 @@ def judge_all(
     baseline: Ref | None,
     odds: Odds = Odds(),  # noqa: B008  immutable
 ) -> tuple[Verdict, ...]:
-    """Judge every check. Guardrails that may roll back share alpha: their e-values are averaged.
+    """Judge every check. Guardrails that may roll back share alpha: their e-values are averaged, by
+    the weights of their checks.
 
-    The average of e-values is an e-value under any dependence (statistics.md 3.3), so the chance
+    An average of e-values, its weights fixed beforehand, is an e-value under any dependence (statistics.md 3.3), so the chance
     that a candidate harmless in all of them is ever failed by any of them is at most alpha. A
     guardrail that has seen too little counts as 1: leaving it out would be choosing by the data.
     """
@@ -195,9 +129,9 @@ def _share(alone: list[Verdict], odds: Odds) -> tuple[Verdict, ...]:
     if len(guards) < 2:
         return tuple(alone)
     log_es = [alone[i].log_e_harm or 0.0 for i in guards]
-    pooled = sequential.log_mean(log_es)
-    failed = pooled >= log(1 / odds.alpha)
-    blamed = {guards[k] for k in _blame(log_es, odds.alpha)} if failed else set()
+    weights = [alone[i].check.weight for i in guards]
+    failed = sequential.log_mean(log_es, weights) >= log(1 / odds.alpha)
+    blamed = {guards[k] for k in _blame(log_es, weights, odds.alpha)} if failed else set()
     for i in guards:
         verdict = alone[i]
         if i in blamed:
@@ -223,6 +157,8 @@ def _read(check: Check, evidence: EvidenceSet, subject: Ref, baseline: Ref | Non
     """A verdict still to be given: it holds what the check reads, and nothing else."""
     blank = Verdict(check=check, subject=subject, outcome=Outcome.UNKNOWN, reason="")
     match check.rule:
+        case Bound() if check.slice == EVERY:
+            return changed(blank, seen=tuple(evidence.slices(subject, check.measure)))
         case Bound() | NoWorse():
             number = evidence.get(subject, check.measure, check.slice)
             return blank if number is None else changed(blank, seen=(number,))
@@ -237,8 +173,12 @@ def _read(check: Check, evidence: EvidenceSet, subject: Ref, baseline: Ref | Non
             )
         case PairedLoss():
             found = sorted(evidence.moments(subject, check.measure).items())
-            sums = tuple((m.n, float(m.total), float(m.squares)) for _, m in found)
-            return changed(blank, moments=sums)
+            return changed(blank, moments=tuple(_sums(m) for _, m in found))
+        case Amount():
+            beside = {} if baseline is None else evidence.moments(baseline, check.measure)
+            both = [(m, beside[at]) for at, m in sorted(evidence.moments(subject, check.measure).items())
+                    if at in beside]  # fmt: skip
+            return changed(blank, moments=tuple(_sums(m) for pair in both for m in pair))
         case Balance():
             ours, theirs = _tallies(evidence, check.measure, subject, baseline)
             all_of = (0, sum(t.n for t in ours.values()), 0, sum(t.n for t in theirs.values()))
@@ -247,6 +187,8 @@ def _read(check: Check, evidence: EvidenceSet, subject: Ref, baseline: Ref | Non
 
 def _conclude(read: Verdict, odds: Odds) -> Verdict:
     match read.check.rule:
+        case Bound() as rule if read.check.slice == EVERY:
+            return _judge_every(read, rule)
         case Bound() | NoWorse():
             return _judge_number(read)
         case Parity(floor=floor):
@@ -255,8 +197,10 @@ def _conclude(read: Verdict, odds: Odds) -> Verdict:
             return _judge_harm(read, rule, odds)
         case PairedLoss() as rule:
             return _judge_paired(read, rule, odds)
-        case Balance(share=share):
-            return _judge_balance(read, share, odds)
+        case Amount() as rule:
+            return _judge_amount(read, rule, odds)
+        case Balance() as rule:
+            return _judge_balance(read, rule)
 
 
 def _tallies(
@@ -269,19 +213,23 @@ def _tallies(
 def _windows(
     evidence: EvidenceSet, measure: str, subject: Ref, baseline: Ref | None
 ) -> tuple[Window, ...]:
-    """Counts of both arms per window. Windows without an event only say how many were exposed, so
-    they are added together: the same evidence, and a short record."""
+    """Counts of both arms per window, in order of time. Windows without an event only say how many
+    were exposed, so neighbours are added together: the same evidence, and a short record."""
     ours, theirs = _tallies(evidence, measure, subject, baseline)
     windows: list[Window] = []
-    quiet = [0, 0]
     for at, t in sorted(ours.items()):
         other = theirs.get(at)
         x, n = (0, 0) if other is None else (other.events, other.n)
-        if t.events or x:
-            windows.append((t.events, t.n, x, n))
+        if windows and not (t.events or x or windows[-1][0] or windows[-1][2]):
+            _, before, _, beside = windows.pop()
+            windows.append((0, before + t.n, 0, beside + n))
         else:
-            quiet = [quiet[0] + t.n, quiet[1] + n]
-    return (*windows, (0, quiet[0], 0, quiet[1])) if any(quiet) else tuple(windows)
+            windows.append((t.events, t.n, x, n))
+    return tuple(windows)
+
+
+def _sums(m: Moments) -> tuple[int, float, float]:
+    return m.n, float(m.total), float(m.squares)
 
 
 def worst(verdicts: Iterable[Verdict]) -> Outcome:
@@ -290,11 +238,12 @@ def worst(verdicts: Iterable[Verdict]) -> Outcome:
 
 
 def _guards(check: Check) -> bool:
-    return isinstance(check.rule, Harm | PairedLoss) and Action.ROLLBACK in check.on_fail
+    return isinstance(check.rule, Harm | PairedLoss | Amount) and Action.ROLLBACK in check.on_fail
 
 
-def _blame(log_es: list[float], alpha: float) -> list[int]:
-    return sequential.culprits(log_es, alpha) or [max(range(len(log_es)), key=log_es.__getitem__)]
+def _blame(log_es: list[float], weights: list[float], alpha: float) -> list[int]:
+    most = max(range(len(log_es)), key=lambda i: log_es[i] + log(weights[i]))
+    return sequential.culprits(log_es, alpha, weights) or [most]
 
 
 def _unknown(read: Verdict, reason: str, **more: object) -> Verdict:
@@ -314,6 +263,17 @@ def _judge_number(read: Verdict) -> Verdict:
         _bounded(rule, seen) if isinstance(rule, Bound) else _no_worse(rule, seen)  # type: ignore[arg-type]
     )
     text = f"{check.measure}{f' [{check.slice}]' if check.slice else ''}: {reason}"
+    return changed(read, outcome=outcome, reason=text)
+
+
+def _judge_every(read: Verdict, rule: Bound) -> Verdict:
+    """A bound for all groups; those that are too small to judge are left out."""
+    enough = [e for e in read.seen if e.n >= read.check.min_n]
+    if not enough:
+        return _unknown(read, f"no group has {read.check.min_n:,} rows")
+    found = [(*_bounded(rule, e), e) for e in enough]
+    outcome, reason, worst_of = max(found, key=lambda f: (f[0], f[2].value))
+    text = f"{read.check.measure} [{worst_of.slice}, the most of {len(enough)}]: {reason}"
     return changed(read, outcome=outcome, reason=text)
 
 
@@ -430,13 +390,38 @@ def _judge_paired(read: Verdict, rule: PairedLoss, odds: Odds) -> Verdict:
                    log_e_safe=safe, counters=counters)  # fmt: skip
 
 
-def _judge_balance(read: Verdict, share: float, odds: Odds) -> Verdict:
-    check = read.check
+def _judge_amount(read: Verdict, rule: Amount, odds: Odds) -> Verdict:
+    ours = [amounts.Amounts(*m) for m in read.moments[::2]]
+    theirs = [amounts.Amounts(*m) for m in read.moments[1::2]]
+    a, b = sum(ours, amounts.Amounts()), sum(theirs, amounts.Amounts())
+    counters = {"candidate_units": float(a.n), "candidate_total": a.total * rule.cap,
+                "baseline_units": float(b.n), "baseline_total": b.total * rule.cap}  # fmt: skip
+    if min(a.n, b.n) < max(amounts.FEWEST, read.check.min_n):
+        reason = f"{a.n:,} and {b.n:,} units, needs {max(amounts.FEWEST, read.check.min_n):,} each"
+        return _unknown(read, reason, counters=counters)
+    less, more = list(zip(ours, theirs, strict=True)), list(zip(theirs, ours, strict=True))
+    if rule.welcome:
+        harm = amounts.log_e_less(less, planned=rule.planned)
+        safe = amounts.log_e_less(more, ratio=1 / (1 - rule.loss), planned=rule.planned)
+    else:
+        harm = amounts.log_e_less(more, planned=rule.planned)
+        safe = amounts.log_e_less(less, ratio=1 + rule.loss, planned=rule.planned)
+    harm, safe = round(harm, DIGITS), round(safe, DIGITS)
+    text = (f"{read.check.measure}: {a.total / a.n * rule.cap:.4g} a unit against "
+            f"{b.total / b.n * rule.cap:.4g}; {_grows(harm, odds.alpha)}")  # fmt: skip
+    return changed(read, outcome=_sequential(harm, safe, odds), reason=text, log_e_harm=harm,
+                   log_e_safe=safe, counters=counters)  # fmt: skip
+
+
+def _judge_balance(read: Verdict, rule: Balance) -> Verdict:
+    check, share = read.check, rule.share
     _, a, _, b = read.windows[check.measure][0]
     if a + b < check.min_n or a + b == 0:
-        return _unknown(read, f"{a + b:,} requests, needs {check.min_n:,}")
+        return _unknown(read, f"{a + b:,} requests, needs {max(check.min_n, 1):,}")
+    if share is None:
+        return _unknown(read, "no step says which share was promised")
     log_e = round(sequential.log_e_mismatch((a, b), (share, 1 - share)), DIGITS)
-    bad = log_e >= log(1 / odds.alpha)
+    bad = log_e >= log(1 / rule.alpha)
     text = f"{check.measure}: candidate received {a / (a + b):.2%}, promised {share:.2%}"
     return changed(read, reason=text, outcome=Outcome.FAIL if bad else Outcome.PASS,
                    counters={"candidate_n": float(a), "baseline_n": float(b), "log_e": log_e})  # fmt: skip

@@ -56,10 +56,11 @@ def at_risk(cohorts: Iterable[Cohort]) -> Iterator[Window]:
 
 
 def tallies(
-    cohorts: Iterable[Cohort], measure: str, candidate: Ref, baseline: Ref
+    cohorts: Iterable[Cohort], measure: str, candidate: Ref, baseline: Ref, *, start: int = 0
 ) -> Iterator[Tally]:
-    """Evidence for a check with the rule `Harm`. Windows are numbered: both arms carry the same."""
-    for place, (xc, nc, xt, nt) in enumerate(at_risk(cohorts)):
+    """Evidence for a check with the rule `Harm`. Windows are numbered from `start` on: both arms
+    carry the same, and every candidate others."""
+    for place, (xc, nc, xt, nt) in enumerate(at_risk(cohorts), start):
         yield Tally(subject=candidate, measure=measure, at=float(place), events=xc, n=nc)
         yield Tally(subject=baseline, measure=measure, at=float(place), events=xt, n=nt)
 

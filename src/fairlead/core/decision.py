@@ -7,8 +7,12 @@ from msgspec.structs import replace as changed
 
 from fairlead.core.check import Action, Odds, Outcome, Verdict, judge_again
 from fairlead.core.ref import Ref
+from fairlead.errors import Conflict
 
-__all__ = ["Decision", "Stay", "decide", "replay"]
+__all__ = ["RULES", "Decision", "Stay", "decide", "replay"]
+
+RULES = 1
+"""Version of the rules: raised whenever the same counters would give another verdict."""
 
 
 class Stay(Struct, frozen=True, kw_only=True):
@@ -23,6 +27,9 @@ class Decision(Struct, frozen=True, kw_only=True):
     """Actions asked for; none means proceed. `drop`: candidates that leave a release.
 
     `stay`: of a release, how long it had waited (None of a gate or a monitor, which do not wait).
+    `unit`: of a release, what was drawn by chance and counted: the request, or the column that
+    names the unit. `rules`: version of the rules that judged.
+    With the checks in `because` (hypotheses), `odds` and the counters this is all it rests on.
     """
 
     subject: Ref
@@ -33,6 +40,8 @@ class Decision(Struct, frozen=True, kw_only=True):
     at: float
     actor: str = "fairlead"
     stay: Stay | None = None
+    unit: str = ""
+    rules: int = RULES
 
     @property
     def proceed(self) -> bool:
@@ -41,7 +50,7 @@ class Decision(Struct, frozen=True, kw_only=True):
 
 def decide(
     subject: Ref, verdicts: tuple[Verdict, ...], at: float, *,
-    odds: Odds = Odds(), stay: Stay | None = None,  # noqa: B008  immutable
+    odds: Odds = Odds(), stay: Stay | None = None, unit: str = "",  # noqa: B008  immutable
 ) -> Decision:  # fmt: skip
     """Unite what the failed checks ask for, and what the unknown ones ask for (to hold).
 
@@ -67,7 +76,7 @@ def decide(
     elif stay.waited < stay.hold:
         actions.add(Action.HOLD)
     return Decision(subject=subject, actions=frozenset(actions), because=verdicts,
-                    drop=tuple(drop), odds=odds, at=at, stay=stay)  # fmt: skip
+                    drop=tuple(drop), odds=odds, at=at, stay=stay, unit=unit)  # fmt: skip
 
 
 def replay(decision: Decision) -> Decision:
@@ -75,13 +84,17 @@ def replay(decision: Decision) -> Decision:
 
     Its canonical JSON is that of the original, byte for byte, or the record was tampered with or
     made by other rules. Nothing outside the decision is read: no evidence, no clock, no state.
+    Raises Conflict when another version of the rules made it: only that version can redo it.
     """
+    if decision.rules != RULES:
+        raise Conflict(f"made by version {decision.rules} of the rules, this is version {RULES}",
+                       hint="replay it with the release of Fairlead that made it")  # fmt: skip
     because: list[Verdict] = []
     for subject in dict.fromkeys(v.subject for v in decision.because):
         own = [v for v in decision.because if v.subject == subject]
         because += judge_again(own, decision.odds)
     again = decide(decision.subject, tuple(because), decision.at, odds=decision.odds,
-                   stay=decision.stay)  # fmt: skip
+                   stay=decision.stay, unit=decision.unit)  # fmt: skip
     return changed(again, actor=decision.actor)
 
 

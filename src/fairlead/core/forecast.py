@@ -7,7 +7,8 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from fairlead.core import sequential
-from fairlead.core.check import Action, Check, Harm, Odds, PairedLoss
+from fairlead.core.check import Action, Amount, Check, Harm, Odds, PairedLoss
+from fairlead.core.feedback import EVENT
 from fairlead.core.traffic import Adaptive, Step, TrafficPlan
 from fairlead.errors import Invalid
 
@@ -100,9 +101,9 @@ class _Walk:
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Where harm is proven, and where every check passes (runs, looks)."""
         act, sure = log(1 / self._odds.alpha), log(1 / self._odds.beta)
-        good, harms = np.ones(exposed[0].shape, dtype=np.bool_), []
+        good, harms, weights = np.ones(exposed[0].shape, dtype=np.bool_), [], list[float]()
         for check in step.checks:
-            if not isinstance(check.rule, Harm):
+            if not isinstance(check.rule, Harm) or check.measure.startswith(EVENT):
                 continue
             known = self._known.setdefault(check, Known(check.rule, len(self.alive)))
             events = failed if check.measure == "errors" else (0 * failed[0], 0 * failed[1])
@@ -111,12 +112,14 @@ class _Walk:
             good &= enough & (safe >= sure) & (harm < act)
             if Action.ROLLBACK in check.on_fail:
                 harms.append(np.where(enough, harm, 0.0))
-        silent = sum(isinstance(c.rule, PairedLoss) and Action.ROLLBACK in c.on_fail for c in step.checks)
-        harms += [np.zeros(good.shape)] * silent
+                weights.append(check.weight)
+        silent = [c.weight for c in step.checks if Action.ROLLBACK in c.on_fail
+                  and (isinstance(c.rule, PairedLoss | Amount) or c.measure.startswith(EVENT))]  # fmt: skip
+        harms += [np.zeros(good.shape)] * len(silent)
         if not harms:
             return np.zeros_like(good), good
-        pooled = np.logaddexp.reduce(np.stack(harms), axis=0) - log(len(harms))
-        return pooled >= act, good
+        shares = np.log(np.array(weights + silent) / sum(weights + silent))[:, None, None]
+        return np.logaddexp.reduce(np.stack(harms) + shares, axis=0) >= act, good
 
 
 class Known:

@@ -9,7 +9,7 @@ no harm both arms exceed any fixed threshold equally often. The six counts form 
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["FEWEST", "QUANTILES", "RECENT", "SLOWER", "frozen"]
+__all__ = ["FEWEST", "GRACE", "QUANTILES", "RECENT", "SLOWER", "allowed", "frozen"]
 
 SLOWER = "slower"
 """The measure; its parts are ``slower:p50`` to ``slower:p99.5``."""
@@ -19,6 +19,17 @@ QUANTILES = {"p50": 0.5, "p75": 0.75, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99
 
 FEWEST, RECENT = 1000, 20_000
 """Answers of the baseline that freeze the thresholds: at least, and at most (the newest)."""
+
+
+GRACE = 0.005
+"""Seconds by which an answer may be slower without being anybody's harm."""
+
+
+def allowed(thresholds: tuple[float, ...], slower: float) -> tuple[float, ...]:
+    """What a candidate's latencies are held against that may take `slower` times as long as the
+    baseline's. The test stays exact: its null says that the candidate's latency, so much reduced,
+    exceeds no threshold more often than the baseline's does."""
+    return tuple(t * slower + GRACE for t in thresholds) if slower > 1 else thresholds
 
 
 def frozen(latencies: ArrayLike) -> tuple[float, ...]:

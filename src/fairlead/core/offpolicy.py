@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from fairlead.core.intervals import z_score
 from fairlead.errors import Invalid
 
-__all__ = ["Estimate", "Refusal", "doubly_robust", "snips"]
+__all__ = ["Estimate", "Logged", "Refusal", "doubly_robust", "gain", "snips", "value"]
 
 THIN = 0.01
 """Effective rows per row (sum w)^2 / (n sum w^2) below which a few rows would decide everything."""
@@ -42,6 +42,91 @@ class Refusal(Struct, frozen=True):
     """Why the log cannot answer the question, in words."""
 
     reason: str
+
+
+class Logged(Struct, frozen=True, kw_only=True, eq=False):
+    """n requests that dice gave to one of k packages, and what each of them earned.
+
+    `reward`, `propensity` (the chance with which it was given to `chosen`), `chosen` (package
+    number): (n,). `active`: which packages the dice could choose, bool (n, k). `decisions`: what
+    each of them decides, NaN for nothing, float64 (n, k). `context`: a score that tells requests
+    apart (n,).
+    """
+
+    reward: Vector
+    propensity: Vector
+    chosen: NDArray[np.intp]
+    active: NDArray[np.bool_]
+    decisions: Vector
+    context: Vector
+
+    def wanted(self, package: int) -> Vector:
+        """With which chance a policy that decides as `package` always does makes the logged choice.
+
+        Whoever decides alike earns alike, so the policy gives a request to any active package that
+        decides as it would, with equal chances. Only the logged propensity of the logged choice is
+        needed then: how the dice stood for the others (a candidate that still loaded had none)
+        does not matter.
+        """
+        alike = self.decisions == self.decisions[:, [package]]
+        alike[:, package] = True
+        alike &= self.active
+        here = alike[np.arange(len(self.chosen)), self.chosen]
+        return np.asarray(here / np.maximum(alike.sum(axis=1), 1))
+
+    def guesses(self, package: int) -> tuple[Vector, Vector]:
+        """Rewards expected of the logged choice, and of what `package` decides.
+
+        Mean reward of the same decision at a similar score, learnt from the other half of the
+        requests (cross-fitting), so that no request guesses itself.
+        """
+        rows = np.arange(len(self.reward))
+        made = self.decisions[rows, self.chosen]
+        cuts = np.quantile(self.context, np.linspace(0.1, 0.9, 9))
+        band = np.searchsorted(cuts, self.context)
+        names, codes = np.unique(
+            np.concatenate([made, self.decisions[:, package]]), return_inverse=True)  # fmt: skip
+        now, then = (10 * codes[part] + band for part in (slice(None, len(rows)), slice(len(rows), None)))
+        guess, expected = np.empty(len(rows)), np.empty(len(rows))
+        for half in (0, 1):
+            learn, use = rows % 2 != half, rows % 2 == half
+            mean = _means(now[learn], self.reward[learn], 10 * len(names))
+            guess[use], expected[use] = mean[now[use]], mean[then[use]]
+        return guess, expected
+
+
+def value(logged: Logged, package: int, *, level: float = 0.95) -> tuple[
+    Estimate | Refusal, Estimate | Refusal]:  # fmt: skip
+    """(SNIPS, doubly robust): what a request earns when `package` decides all of them."""
+    wanted = logged.wanted(package)
+    guess, expected = logged.guesses(package)
+    return (snips(logged.reward, logged.propensity, wanted, level=level),
+            doubly_robust(logged.reward, logged.propensity, wanted, guess, expected, level=level))  # fmt: skip
+
+
+def gain(logged: Logged, package: int, other: int, *, level: float = 0.95) -> Estimate | Refusal:
+    """What a request earns more under `package` than under `other`: doubly robust, in pairs.
+
+    Both estimates are means over the same requests, so their difference is one too, and what is
+    common to both takes no part in its interval.
+    """
+    terms, weights = [], []
+    for one in (package, other):
+        r, w = _rows(logged.reward, logged.propensity, logged.wanted(one))
+        refusal = _refused(w)
+        if refusal is not None:
+            return refusal
+        guess, expected = logged.guesses(one)
+        terms.append(expected + w * (r - guess))
+        weights.append(w)
+    return _mean(terms[0] - terms[1], min(weights, key=_effective), level)
+
+
+def _means(cell: NDArray[np.intp], reward: Vector, cells: int) -> Vector:
+    """Mean reward by cell; over all where a cell is empty."""
+    n = np.bincount(cell, minlength=cells)
+    total = np.bincount(cell, reward, minlength=cells)
+    return np.asarray(np.where(n > 0, total / np.maximum(n, 1), reward.mean()))
 
 
 def snips(
@@ -80,9 +165,11 @@ def doubly_robust(
     refusal = _refused(w)
     if refusal is not None:
         return refusal
-    terms = v + w * (r - q)
-    error = float(terms.std(ddof=1)) / sqrt(len(terms))
-    return _estimate(float(terms.mean()), error, w, level)
+    return _mean(v + w * (r - q), w, level)
+
+
+def _mean(terms: Vector, w: Vector, level: float) -> Estimate:
+    return _estimate(float(terms.mean()), float(terms.std(ddof=1)) / sqrt(len(terms)), w, level)
 
 
 def _rows(reward: ArrayLike, logged: ArrayLike, wanted: ArrayLike) -> tuple[Vector, Vector]:

@@ -6,7 +6,7 @@ from math import erf, hypot, isfinite, nan, sqrt
 from msgspec import Struct
 from msgspec.structs import replace as changed
 
-from fairlead.core.check import Action, Outcome, judge_all
+from fairlead.core.check import Action, Balance, Check, Outcome, judge_all
 from fairlead.core.decision import Decision, Stay, decide
 from fairlead.core.evidence import Evidence, EvidenceSet
 from fairlead.core.ref import Ref
@@ -82,13 +82,24 @@ def advance(release: Release, evidence: EvidenceSet, now: float) -> Decision:
     A candidate leaves when it is to be rolled back, or held when patience has run out.
     """
     step, odds = release.here, release.plan.odds
+    checks = _promised(release)
     verdicts = tuple(
         verdict
         for candidate in release.candidates
-        for verdict in judge_all(step.checks, evidence, candidate, release.baseline, odds)
+        for verdict in judge_all(checks, evidence, candidate, release.baseline, odds)
     )
     stay = Stay(waited=now - release.entered_at, hold=step.hold, patience=step.patience)
-    return decide(release.candidates[0], verdicts, now, odds=odds, stay=stay)
+    return decide(release.candidates[0], verdicts, now, odds=odds, stay=stay,
+                  unit=release.plan.sticky_by or "request")  # fmt: skip
+
+
+def _promised(release: Release) -> tuple[Check, ...]:
+    """The checks of the step; those of the split know what each candidate still there was promised,
+    of its own requests and the baseline's."""
+    weights = _weights(release)
+    beside = max(0.0, 1.0 - sum(weights)) + weights[0]
+    split = Balance(share=weights[0] / beside if beside else 0.0)
+    return tuple(changed(c, rule=split) if c.rule == Balance() else c for c in release.here.checks)
 
 
 def apply(release: Release, decision: Decision, evidence: EvidenceSet) -> Release:

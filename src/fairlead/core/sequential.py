@@ -38,6 +38,12 @@ def _log_sum(values: Vector) -> float:
 
 _UP = np.linspace(log(1.05), log(20.0), 40)
 _UP_WEIGHT = _normal(_UP, log(2.0), 1.0)
+_GROSS = np.linspace(log(25.0), log(200.0), 8)
+_HARM = np.concatenate([_UP, _GROSS])
+_HARM_WEIGHT = np.log(np.concatenate([0.9 * np.exp(_UP_WEIGHT), np.full(8, 0.1 / 8)]))
+"""Nine bets in ten on ratios around 2, one in ten on gross harm: where the candidate has a small
+share, the first two failures convict it if both are its own. It costs slight harm a 50th more."""
+
 _DOWN = np.linspace(log(1 / 3), log(0.97), 30)
 _ANY = np.geomspace(0.002, 3.0, 40)
 _ANY_WEIGHT = np.full(40, -log(40))
@@ -53,7 +59,7 @@ def alternatives(
     """What `log_e_harm`, `log_e_safe` or `log_e_below` mix: logarithms of ratios (of odds for
     "below") relative to the bound, and of their weights. For those who compute many at once."""
     if kind == "harm":
-        return _UP, _UP_WEIGHT
+        return _HARM, _HARM_WEIGHT
     if kind == "safe":
         return _DOWN, _normal(_DOWN, -log(exclude), 0.35)
     return _ODDS_DOWN, _ODDS_DOWN_WEIGHT
@@ -78,7 +84,7 @@ def log_e_harm(windows: Sequence[Window], ratio: float = 1.0) -> float:
     Exposures must be independent: count one event per unit where units are sticky.
     Events that are delayed: `core.cohort` makes windows of those still at risk.
     """
-    return _log_e_share(windows, ratio, _UP, _UP_WEIGHT)
+    return _log_e_share(windows, ratio, _HARM, _HARM_WEIGHT)
 
 
 def log_e_safe(windows: Sequence[Window], exclude: float) -> float:
@@ -283,17 +289,29 @@ def log_e_discordant(wins: int, losses: int) -> float:
     return log_e_harm([(losses, 1, wins, 1)])
 
 
-def log_mean(log_es: Sequence[float]) -> float:
-    """Logarithm of the average of e-values: again an e-value, whatever their dependence."""
-    return _log_sum(np.array(log_es, dtype=np.float64)) - log(len(log_es)) if log_es else 0.0
+def log_mean(log_es: Sequence[float], weights: Sequence[float] = ()) -> float:
+    """Logarithm of the average of e-values: again an e-value, whatever their dependence, as long
+    as the `weights` (() for equal ones) are fixed beforehand.
 
-
-def culprits(log_es: Sequence[float], alpha: float) -> list[int]:
-    """Which of K e-values to blame: e-BH (Wang, Ramdas 2022), sorted positions.
-
-    The largest i with the i-th largest e-value >= K / (i alpha). Guarantee: false discovery
-    rate <= alpha under any dependence.
+    No other way of merging e-values of unknown dependence is better everywhere (Vovk, Wang 2021).
     """
+    if not log_es:
+        return 0.0
+    shares = np.array(weights or [1.0] * len(log_es), dtype=np.float64)
+    return _log_sum(np.array(log_es, dtype=np.float64) + np.log(shares / shares.sum()))
+
+
+def culprits(
+    log_es: Sequence[float], alpha: float, weights: Sequence[float] = ()
+) -> list[int]:
+    """Which of K e-values to blame: weighted e-BH (Wang, Ramdas 2022), sorted positions.
+
+    The largest i with the i-th largest e-value, each times its weight over the mean weight,
+    >= K / (i alpha). Guarantee: false discovery rate <= alpha under any dependence.
+    """
+    if weights:
+        mean = sum(weights) / len(weights)
+        log_es = [e + log(w / mean) for e, w in zip(log_es, weights, strict=True)]
     order = sorted(range(len(log_es)), key=lambda i: -log_es[i])
     bar = log(len(log_es) / alpha) if log_es else 0.0
     ok = [i for i in range(1, len(order) + 1) if log_es[order[i - 1]] >= bar - log(i)]

@@ -24,7 +24,7 @@ from fairlead.ports import Blobs, Compute, Records
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["EvaluateJob", "Evaluated", "evaluate", "lenient", "model_of", "work"]
+__all__ = ["EvaluateJob", "Evaluated", "asks", "evaluate", "lenient", "model_of", "work"]
 
 ENOUGH = 100
 """Rows of a comparison between two tables."""
@@ -81,8 +81,8 @@ def evaluate(
     Raises Invalid when the two models do not pose the same task, or a table cannot be read.
     """
     spec, other = model_of(model), None if baseline is None else model_of(baseline)
-    if other is not None and _asks(spec) != _asks(other):
-        raise Invalid(f"{model.ref.short} answers {_asks(spec)}, the baseline {_asks(other)}",
+    if other is not None and asks(spec) != asks(other):
+        raise Invalid(f"{model.ref.short} answers {asks(spec)}, the baseline {asks(other)}",
                       hint="a model with another task needs a service of its own")  # fmt: skip
     with workspace(jobs) as folder:
         candidate = _arm(model, spec, "candidate", known_at, records, blobs, folder)
@@ -102,7 +102,8 @@ def model_of(artifact: Artifact) -> ModelSpec:
     return artifact.spec
 
 
-def _asks(spec: ModelSpec) -> str:
+def asks(spec: ModelSpec) -> str:
+    """The question a model answers, in words: two models compare only when they agree."""
     return f"binary ({', '.join(spec.classes)})" if spec.task == "binary" else spec.task
 
 

@@ -1,33 +1,37 @@
 """The gate: a trained model is measured, judged, and passed or refused, with every reason on record."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from fairlead.core.artifact import Artifact, ModelSpec, PackageSpec
+from fairlead.core.artifact import Artifact, PackageSpec
 from fairlead.core.catalogue import BREAKS, gate_checks
-from fairlead.core.check import Verdict, judge_all
+from fairlead.core.check import Check, Verdict, judge_all
 from fairlead.core.decision import Decision, decide
 from fairlead.core.evidence import Evidence, EvidenceSet
 from fairlead.core.manifest import Manifest
 from fairlead.core.ref import Ref, digest
+from fairlead.core.replay import replay_checks
 from fairlead.core.run import Run
 from fairlead.core.schema import Schema, SchemaDiff, diff
 from fairlead.errors import Invalid
 from fairlead.flow.evaluate import evaluate, model_of
-from fairlead.ports import Blobs, Change, Clock, Compute, Records
+from fairlead.flow.recorded import request
+from fairlead.flow.replay import replay
+from fairlead.ports import Blobs, Change, Clock, Compute, PredictionLog, Records
 
-__all__ = ["baseline_of", "gate", "request"]
+__all__ = ["baseline_of", "gate", "unseen"]
 
 
 def gate(
     model: Artifact, baseline: Artifact | None, manifest: Manifest, *, records: Records,
     blobs: Blobs, compute: Compute, clock: Clock, jobs: Path, actor: str,
-    on_progress: Callable[[str], None] = lambda text: None,
+    log: PredictionLog | None = None, on_progress: Callable[[str], None] = lambda text: None,
 ) -> Decision:  # fmt: skip
     """Measure `model` beside `baseline`, judge it by the manifest, and record the decision
-    ("gate.passed" or "gate.refused") with the run that measured.
+    ("gate.passed" or "gate.refused") with the run that measured. With a `log` of the service,
+    `gate.replay` recorded requests go through both as well.
 
     A decision is a value: a refusal raises nothing. Raises Invalid when the model cannot be
     measured at all, or the manifest asks for what makes no sense.
@@ -39,20 +43,35 @@ def gate(
     evidence = evaluate(model, baseline, slices=slices, entity=data.entity, known_at=data.known_at,
                         level=manifest.gate.confidence, records=records, blobs=blobs,
                         compute=compute, jobs=jobs)  # fmt: skip
-    changes = SchemaDiff(size="same")
+    changes, made = SchemaDiff(size="same"), None
     if baseline is not None:
         changes = _asked(request(model_of(baseline)), request(spec))
         evidence = (*evidence, *_broken(model.ref, baseline.ref, changes))
+    if baseline is not None and log is not None and manifest.gate.replay:
+        on_progress("replaying recorded requests")
+        made = replay(model, baseline, manifest.service, last=manifest.gate.replay, slices=slices,
+                      level=manifest.gate.confidence,
+                      unseen=max(unseen(records, model, evidence), unseen(records, baseline)),
+                      records=records, blobs=blobs, log=log, compute=compute, clock=clock, jobs=jobs)  # fmt: skip
+        evidence = (*evidence, *(made.evidence if made is not None else ()))
     checks = gate_checks(manifest.gate, spec.task, evidence, changes.changes,
                          compared=baseline is not None, sensitive=data.sensitive)  # fmt: skip
-    against = None if baseline is None else baseline.ref
-    verdicts = judge_all(checks, EvidenceSet(evidence), model.ref, against)
-    decision = decide(model.ref, verdicts, clock.now())
-    run = Run(id=digest(("evaluate", model.ref, against, started))[:16], verb="evaluate", state="done",
-              inputs=(model.ref,) if against is None else (model.ref, against),
+    if made is not None:
+        checks += replay_checks(manifest.gate, made, manifest.release.max_errors, checks)
+    return _judged(model.ref, None if baseline is None else baseline.ref, checks, evidence,
+                   started, records, clock, actor)  # fmt: skip
+
+
+def _judged(model: Ref, against: Ref | None, checks: tuple[Check, ...], evidence: tuple[Evidence, ...],
+            started: float, records: Records, clock: Clock, actor: str) -> Decision:  # fmt: skip
+    """Judge the evidence and write down what was decided."""
+    verdicts = judge_all(checks, EvidenceSet(evidence), model, against)
+    decision = decide(model, verdicts, clock.now())
+    run = Run(id=digest(("evaluate", model, against, started))[:16], verb="evaluate", state="done",
+              inputs=(model,) if against is None else (model, against),
               evidence=evidence, started_at=started, ended_at=decision.at)  # fmt: skip
     records.commit(Change(
-        at=decision.at, actor=actor, subject=str(model.ref), runs=(run,), decisions=(decision,),
+        at=decision.at, actor=actor, subject=str(model), runs=(run,), decisions=(decision,),
         verb="gate.passed" if decision.proceed else "gate.refused",
         body={"run": run.id, "baseline": None if against is None else str(against),
               "checks": {v.check.name: v.outcome.name for v in verdicts},
@@ -73,13 +92,13 @@ def baseline_of(records: Records, service: str, model: Ref) -> Artifact | None:
     return None if spec.model == model else records.artifact(spec.model)
 
 
-def request(spec: ModelSpec) -> Schema:
-    """The columns that callers send: the inputs without those of feature views."""
-    made = {o for v in spec.views for o in v.outputs}
-    columns = tuple(c for c in spec.inputs.columns if c.name not in made)
-    present = {c.name for c in columns}
-    time, entity = (r if r in present else "" for r in (spec.inputs.time, spec.inputs.entity))
-    return Schema(columns=columns, time=time, entity=entity)
+def unseen(records: Records, model: Artifact, measured: Iterable[Evidence] = ()) -> float:
+    """UTC seconds from which on requests are none that `model` learnt from: the first row held out
+    when it was `measured` (now, or by a gate before); without a time, when it was made."""
+    facts = list(measured) or [e for run in records.runs() if run.inputs[:1] == (model.ref,)
+                               for e in run.evidence]  # fmt: skip
+    held = (e.since for e in facts if (e.subject, e.measure) == (model.ref, "gain_trivial"))
+    return max(held, default=0.0) or model.created_at
 
 
 def _asked(old: Schema, new: Schema) -> SchemaDiff:

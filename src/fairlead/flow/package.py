@@ -20,8 +20,8 @@ from fairlead.core.ref import canonical
 from fairlead.disk import sync
 from fairlead.errors import Corrupt, Invalid, Missing
 from fairlead.flow.evaluate import model_of
-from fairlead.flow.gate import request
 from fairlead.flow.job import Flavors, Matrix, answer, submit, workspace
+from fairlead.flow.recorded import request
 from fairlead.flow.train import PROFILE, SAMPLES_FILE
 from fairlead.ports import Blobs, Change, Clock, Compute, Records
 

@@ -1,6 +1,6 @@
 """Releases by hand: start, pause, resume, abort and roll back, each one change with one event."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -8,6 +8,7 @@ from msgspec.structs import replace as changed
 
 from fairlead.core import release as core
 from fairlead.core.artifact import PackageSpec
+from fairlead.core.catalogue import TWIN_FLIPS, TWIN_SHIFT
 from fairlead.core.check import Bound, Check, Outcome, Parity
 from fairlead.core.decision import Decision
 from fairlead.core.ref import Ref, canonical, digest
@@ -26,11 +27,14 @@ ALONE = 3650 * DAY
 
 
 def start(records: Records, clock: Clock, service: str, packages: Sequence[Ref],
-          plan: TrafficPlan, *, actor: str, force: str = "") -> Release:  # fmt: skip
+          plan: TrafficPlan, *, actor: str, force: str = "",
+          consent: Callable[[], Mapping[str, Any]] = dict) -> Release:  # fmt: skip
     """Begin to release `packages` (several: A/B/n) to `service`; the loop walks the plan.
 
     The first package of a service answers everything at once, watched by those checks of the plan
     that need no baseline. `force`: why the gate is overruled; it is written into the audit log.
+    `consent`: who let it through, told in the event; asked after the service was read, so that the
+    same consent starts at most one release; it raises when there is none.
     Raises Conflict (a release is under way), Missing (no such package), Invalid (not a package,
     released already, several without a goal, or its model did not pass the gate and `force` is empty).
     """
@@ -55,6 +59,7 @@ def start(records: Records, clock: Clock, service: str, packages: Sequence[Ref],
         raise Invalid(f"the gate does not let this through: {text}",
                       hint="`fairlead gate` says why; to overrule it, give a reason to force")  # fmt: skip
     more = {"forced": force, "refused": refusals} if refusals else {}
+    more |= consent()
     return _begin(records, clock, here, tuple(packages), plan, actor, more)
 
 
@@ -156,7 +161,7 @@ def _alone(plan: TrafficPlan) -> TrafficPlan:
     """The plan of a first package: all traffic at once, and no comparison with a baseline."""
     checks: dict[str, Check] = {}
     for check in (c for step in plan.steps for c in step.checks):
-        if isinstance(check.rule, Bound | Parity):
+        if isinstance(check.rule, Bound | Parity) and check.measure not in (TWIN_FLIPS, TWIN_SHIFT):
             checks.setdefault(check.name, check)
     hold = plan.steps[0].hold if checks else 0.0
     step = Step(share=Fixed(1.0), hold=hold, patience=ALONE, checks=tuple(checks.values()))

@@ -7,16 +7,16 @@ import msgspec
 from fairlead.core.catalogue import plan_of, release_checks
 from fairlead.core.manifest import ReleaseSection
 from fairlead.core.ref import Ref
-from fairlead.core.release import Release
+from fairlead.core.release import Phase, Release
 from fairlead.core.traffic import TrafficPlan
 from fairlead.errors import Invalid
-from fairlead.flow import loop, release
-from fairlead.project.house import House
+from fairlead.flow import loop, parcel, release
+from fairlead.project.governing import Governing
 
 __all__ = ["Acting"]
 
 
-class Acting(House):
+class Acting(Governing):
     """Verbs that change what answers."""
 
     def plan(self, name: str = "") -> TrafficPlan:
@@ -29,36 +29,48 @@ class Acting(House):
             except msgspec.ValidationError as error:
                 raise Invalid(f"no plan {name!r}: {error}", hint="see `fairlead release start --help`") from None  # fmt: skip
         task = self.manifest.data.task
-        return plan_of(section, release_checks(section, "binary" if task == "auto" else task))
+        sliced = bool(self.manifest.data.slices or self.manifest.data.sensitive)
+        return plan_of(section, release_checks(section, "binary" if task == "auto" else task, sliced=sliced))
 
     def start_release(
-        self, package: Ref | Sequence[Ref], plan: TrafficPlan | None = None, *, force: str = ""
-    ) -> Release:
+        self, package: Ref | Sequence[Ref], plan: TrafficPlan | None = None, *, force: str = "",
+        glass: str = "",
+    ) -> Release:  # fmt: skip
         """Begin to release a package, or several beside each other (A/B/n, bandit).
 
-        Raises Conflict when a release is under way, and what `flow.release.start` raises.
+        `glass`: why it starts without the approval it needs. Raises Forbidden without one, Conflict when a release is under way, and what `flow.release.start` raises.
         """
         packages = (package,) if isinstance(package, Ref) else tuple(package)
-        begun = release.start(self.records, self.clock, self.name, packages, plan or self.plan(),
-                              actor=self.actor, force=force)  # fmt: skip
+        caller, plan = self.caller("release"), plan or self.plan()
+        for ref in packages:
+            parcel.check_origin(ref, self.manifest.environment.accepts, self.records)
+        begun = release.start(self.records, self.clock, self.name, packages, plan, actor=caller.name, force=force,
+                              consent=lambda: self.desk(caller).consent(packages, plan, glass))  # fmt: skip
         return self._published(begun)
 
     def pause(self, release_id: str) -> Release:
         """Stop walking the plan; the traffic stays as it is."""
-        return self._published(release.pause(self.records, self.clock, release_id, actor=self.actor))
+        return self._published(release.pause(self.records, self.clock, release_id, actor=self.by("release")))
+
+    def hold(self, reason: str) -> None:
+        """Pause the running release, if there is one; `reason` stands in the alert."""
+        here = self.records.service(self.name)
+        running = here is not None and here.release and self.records.release(here.release)
+        if running and running.phase is Phase.RUNNING:
+            self.pause(running.id)
 
     def resume(self, release_id: str) -> Release:
         """Walk the plan again."""
-        return self._published(release.resume(self.records, self.clock, release_id, actor=self.actor))
+        return self._published(release.resume(self.records, self.clock, release_id, actor=self.by("release")))
 
     def abort(self, release_id: str, reason: str) -> Release:
         """End a release by hand; the baseline answers everything."""
-        ended = release.abort(self.records, self.clock, release_id, reason, actor=self.actor)
+        ended = release.abort(self.records, self.clock, release_id, reason, actor=self.by("release"))
         return self._published(ended)
 
     def rollback(self, reason: str) -> Release:
         """Return to the package that served before. Raises Missing when there is none."""
-        back = release.rollback(self.records, self.clock, self.name, reason, actor=self.actor)
+        back = release.rollback(self.records, self.clock, self.name, reason, actor=self.by("release"))
         return self._published(back)
 
     def _published(self, here: Release) -> Release:

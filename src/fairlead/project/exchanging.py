@@ -23,7 +23,7 @@ class Exchanging(House):
         """Write a package as a parcel for another environment."""
         return parcel.pack(
             made, target, environment=self.manifest.environment.name, records=self.records,
-            blobs=self.blobs, signer=self.signer, clock=self.clock, jobs=self.state / "jobs", actor=self.actor,
+            blobs=self.blobs, signer=self.signer, clock=self.clock, jobs=self.state / "jobs", actor=self.by("make", "release"),
         )  # fmt: skip
 
     def receive(self, source: Path, on_progress: Progress = quiet) -> tuple[Artifact, parcel.Spoken]:
@@ -32,7 +32,7 @@ class Exchanging(House):
         made, spoken = parcel.receive(
             source, trusted=section.accepts, promoted=section.promoted, verify=verify,
             records=self.records, blobs=self.blobs, clock=self.clock, jobs=self.state / "jobs",
-            actor=self.actor, on_progress=on_progress,
+            actor=self.by("release"), on_progress=on_progress,
         )  # fmt: skip
         package.restore(made, self.state / "packages", self.blobs)
         return made, spoken

@@ -1,5 +1,6 @@
 """A project in production: feedback, the online store, the turn of the loop."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from math import inf
@@ -7,15 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairlead.adapters.sources import tables
+from fairlead.core.artifact import PackageSpec
+from fairlead.core.duration import seconds
 from fairlead.core.event import Event
 from fairlead.core.feature import FeatureView
-from fairlead.core.monitor import monitors
+from fairlead.core.monitor import Monitor, budget, monitors, ready_made, spacing
 from fairlead.core.prediction import Feedback
 from fairlead.core.profile import TableProfile
 from fairlead.core.ref import Ref
-from fairlead.errors import Invalid
-from fairlead.flow import features, loop, package
+from fairlead.core.reference import Reference
+from fairlead.core.skew import Skew
+from fairlead.core.traffic import DAY
+from fairlead.core.veil import hidden
+from fairlead.errors import FairleadError, Invalid
+from fairlead.flow import features, loop, package, skew
 from fairlead.flow.observe import Observer
+from fairlead.flow.reference import reference_of
 from fairlead.flow.respond import Patrol, Responder
 from fairlead.flow.retrain import Retrainer
 from fairlead.project.acting import Acting
@@ -26,12 +34,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Living"]
 
+log = logging.getLogger(__name__)
+
 
 class Living(Making, Acting):
     """Verbs of the loop: feed, observe, judge, respond, retrain."""
 
     def feed(self, since: float = 0.0, until: float = inf) -> int:
         """Push the facts of every view source with since < time <= until into the online store."""
+        self.caller("make")
         views, pushed = self.views(), 0
         for source in {v.source for v in views}:
             frame = self._read_source(source, views)
@@ -46,6 +57,7 @@ class Living(Making, Acting):
 
         Returns how many. Raises Invalid, naming the columns that are missing.
         """
+        self.caller("make", "release")
         frame = tables.read(path, target="value").frame
         missing = {"prediction", "value"} - set(frame.columns)
         if missing:
@@ -57,10 +69,13 @@ class Living(Making, Acting):
     def observer(self) -> Observer:
         """What turns the prediction log into evidence; remembers how far it has read."""
         if self._observer is None:
-            self._observer = Observer(self.log, self.records, self.name,
-                                      slow=self.manifest.release.slow_ms / 1000,
-                                      reference=self._reference)  # fmt: skip
+            self._observer = self._observing()
         return self._observer
+
+    def monitors(self) -> tuple[Monitor, ...]:
+        """What is watched: the manifest's monitors and, unless it says otherwise, the ready-made."""
+        own = self.manifest.monitors
+        return monitors(ready_made(own) if self.manifest.watch.ready_made else own)
 
     def tick(self) -> list[Event]:
         """One turn of the loop: move the running release, then judge what monitors are due."""
@@ -71,6 +86,11 @@ class Living(Making, Acting):
                            responder.release, service=self.name)  # fmt: skip
         return [*events, *patrol.turn(self.clock.now())]
 
+    def expire(self) -> int:
+        """Delete predictions and labels older than log.retention; how many files went."""
+        span = self.manifest.log.retention
+        return self.log.expire(self.clock.now() - seconds(span)) if span else 0
+
     def retrainer(self) -> Retrainer:
         """Asks for retrainings, and carries them out one at a time; remembers what it has read."""
         if self._retrainer is None:
@@ -79,15 +99,44 @@ class Living(Making, Acting):
         return self._retrainer
 
     def _wire(self) -> tuple[Responder, Patrol]:
-        responder = Responder(self.records, self.clock, self.name, notifier=self.notifier,
-                              rollback=self.rollback, retrain=self.retrainer().request)  # fmt: skip
-        patrol = Patrol(self.observer(), responder, self.records, self.name,
-                        monitors(self.manifest.monitors))  # fmt: skip
+        responder = Responder(self.records, self.clock, self.name, rollback=self.rollback,
+                              retrain=self.retrainer().request, hold=self.hold)  # fmt: skip
+        patrol = Patrol(self.observer(), responder, self.records, self.name, self.monitors(),
+                        per_quarter=self._alarms())  # fmt: skip
         return responder, patrol
 
     def _read_source(self, source: str, views: Sequence[FeatureView]) -> "pl.DataFrame":
         moments = {v.time for v in views if v.source == source} - {""}
         return tables.read(self.root / source, moments=moments).frame
+
+    def _skew(self, spec: PackageSpec, rows: Sequence[Mapping[str, Any]]) -> Sequence[Skew]:
+        """Features as served beside features as the tables of today say; nothing where a table
+        cannot be read, or an entity is hidden."""
+        views = [v for v in spec.views if v.entity not in hidden(self.manifest.log)]
+        try:
+            sources = {v.source: self._read_source(v.source, views) for v in views}
+            return skew.compare(rows, views, sources)
+        except FairleadError as error:
+            log.warning("served features cannot be recomputed: %s", error)
+            return ()
+
+    def _alarms(self) -> float:
+        return budget(self.manifest.watch.false_alarms)
+
+    def _observing(self, keep: float = 28 * DAY) -> Observer:
+        """A new observer, that remembers the last `keep` seconds."""
+        return Observer(
+            self.log, self.records, self.name, slow=self.manifest.release.slow_ms / 1000, keep=keep,
+            reference=self._reference, held=self._held, slices=self._slices(),
+            hidden=hidden(self.manifest.log), spacing=spacing(self.monitors(), self._alarms()),
+            skew=self._skew,
+        )  # fmt: skip
+
+    def _slices(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.manifest.data.slices, *self.manifest.data.sensitive)))
+
+    def _held(self, ref: Ref) -> Reference | None:
+        return reference_of(self.state / "packages" / ref.digest)
 
     def _reference(self, ref: Ref) -> TableProfile | None:
         folder = self.state / "packages" / ref.digest

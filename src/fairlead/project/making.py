@@ -42,6 +42,7 @@ class Making(House):
 
     def append(self, source: Path) -> tuple[Artifact, SchemaDiff]:
         """Commit the rows of `source` behind those of the newest version. Raises Missing."""
+        self.caller("make")
         newest = self.dataset()
         spec = _dataset(newest)
         moments = {self.manifest.data.time, self.manifest.data.known_at} - {""}
@@ -94,6 +95,7 @@ class Making(House):
 
         Raises Invalid with the end of the traceback when train.py fails.
         """
+        self.caller("make")
         table = self.materialize(self.dataset(dataset), on_progress)
         return train.train(
             table, self.manifest.data, self.manifest.train, name=self.name, root=self.root,
@@ -107,7 +109,8 @@ class Making(House):
         return gate.gate(
             self.records.artifact(model), gate.baseline_of(self.records, self.name, model),
             self.manifest, records=self.records, blobs=self.blobs, compute=self.compute,
-            clock=self.clock, jobs=self.state / "jobs", actor=self.actor, on_progress=on_progress,
+            clock=self.clock, jobs=self.state / "jobs", actor=self.actor, log=self.log,
+            on_progress=on_progress,
         )  # fmt: skip
 
     def package(self, model: Ref, on_progress: Progress = quiet) -> Artifact:
@@ -122,6 +125,7 @@ class Making(House):
         self, name: str, path: Path, *, target: str = "", time: str = "", entity: str = "",
         known_at: str = "", ignore: Sequence[str] = (), accept_breaking: bool = False,
     ) -> tuple[Artifact, SchemaDiff]:  # fmt: skip
+        self.caller("make")
         made = self.records.artifacts("dataset", name)
         before = _dataset(made[-1]) if made else None
         read = tables.read(path, target=target, moments={time, known_at} - {""},

@@ -45,7 +45,7 @@ class Recalling(Exchanging):
         """Train a model again from its recorded inputs and hold the two against each other."""
         return reproduce(
             self.records.artifact(model), records=self.records, blobs=self.blobs,
-            compute=self.compute, clock=self.clock, jobs=self.state / "jobs", actor=self.actor,
+            compute=self.compute, clock=self.clock, jobs=self.state / "jobs", actor=self.by("make", "audit"),
             on_progress=on_progress,
         )  # fmt: skip
 
@@ -71,6 +71,7 @@ class Recalling(Exchanging):
 
     def export_audit(self, target: Path, progress: Callable[[int], None]) -> SignedCheckpoint:
         """Write what a stranger needs to verify the audit trail; the checkpoint it ends with."""
+        self.caller("audit")
         return self.notary.export(target, Path(verifier.__file__), progress)
 
     def _anchor(self, where: str) -> Anchor:

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from fairlead.api.border import Border
-from fairlead.api.cli import govern, live, make, release, start
+from fairlead.api.cli import govern, live, make, people, release, start, watch
 from fairlead.api.cli.shape import app
 from fairlead.settings import settings
 
 __all__ = ["ROOMS", "app", "main"]
 
-ROOMS = (start, make, release, live, govern)
+ROOMS = (start, make, release, live, watch, govern, people)
 """Importing a room registers its commands."""
 
 

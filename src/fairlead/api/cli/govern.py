@@ -88,3 +88,9 @@ def _audit_export(
 ) -> None:
     """Write the log with a program that verifies it on a bare Python, anywhere."""
     audit.export(project, folder, as_json=as_json)
+
+
+@audit_group.command("key")
+def _audit_key(project: Project = None) -> None:
+    """Print the public key this project signs with."""
+    audit.key(project)

@@ -16,10 +16,11 @@ else:
 def _serve(
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Default: serve.host of the manifest.")] = "",
     port: Annotated[int | None, typer.Option(show_default=False, help="Default: serve.port of the manifest.")] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Have the running service take over this version of Fairlead and the manifest's settings, without losing a request.")] = False,
     project: Project = None,
 ) -> None:  # fmt: skip
     """Answer requests, and keep judging what is released, until stopped."""
-    raise typer.Exit(service.serve(project, host, port))
+    raise typer.Exit(service.restart(project) if restart else service.serve(project, host, port))
 
 
 @app.command("predict", rich_help_panel=LIVE)
@@ -37,6 +38,8 @@ def _predict(
 def _bench(
     seconds: Annotated[float, typer.Option(help="How long.")] = 5.0,
     connections: Annotated[int, typer.Option(help="How many at once.")] = 16,
+    rate: Annotated[float, typer.Option(help="Requests per second, whether or not those before are answered; 0: as many as are answered.")] = 0.0,
+    rows: Annotated[int, typer.Option(help="Rows in each request.")] = 1,
     project: Project = None,
     as_json: Json = False,
 ) -> None:
@@ -44,7 +47,7 @@ def _bench(
 
     Exit status 1 when an answer was an error.
     """
-    raise typer.Exit(bench.run(project, seconds, connections, as_json=as_json))
+    raise typer.Exit(bench.run(project, seconds, connections, rate, rows, as_json=as_json))
 
 
 @app.command("feedback", rich_help_panel=LIVE)

@@ -8,9 +8,9 @@ import typer
 from fairlead.api.cli.shape import MAKE, AcceptBreaking, Json, Project, app, data_group, later
 
 if TYPE_CHECKING:
-    from fairlead.api.commands import data, lab
+    from fairlead.api.commands import data, lab, rehearsal
 else:
-    data, lab = later("data", "lab")
+    data, lab, rehearsal = later("data", "lab", "rehearsal")
 
 
 @data_group.command("commit")
@@ -72,6 +72,19 @@ def _gate(
 ) -> None:  # fmt: skip
     """Judge a model on held-out rows. Exit status 1 when it is refused."""
     raise typer.Exit(lab.gate(project, model, junit, as_json=as_json))
+
+
+@app.command("replay", rich_help_panel=MAKE)
+def _replay(
+    model: Annotated[str, typer.Argument(show_default=False, help="Digest prefix (default: the newest model).")] = "",
+    last: Annotated[int, typer.Option(metavar="N", show_default=False, help="So many of the newest requests (default: gate.replay of the manifest).")] = 0,
+    since: Annotated[str, typer.Option(metavar="TIME", show_default=False, help="None asked before: 2026-05-01, or 3d for the last three days.")] = "",
+    page: Annotated[Path | None, typer.Option(metavar="FILE", show_default=False, help="Also write the report as an HTML page.")] = None,
+    project: Project = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Send recorded requests through a model, beside what serves now. Exit status 1 when it fails."""
+    raise typer.Exit(rehearsal.replay(project, model, last, since, page, as_json=as_json))
 
 
 @app.command("package", rich_help_panel=MAKE)

@@ -1,15 +1,25 @@
 """Commands that bring a package to live traffic and back."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fairlead.api.cli.shape import Json, PlanName, Project, Release, later, release_group
+from fairlead.api.cli.shape import (
+    RELEASE,
+    Json,
+    PlanName,
+    Project,
+    Release,
+    app,
+    later,
+    release_group,
+)
 
 if TYPE_CHECKING:
-    from fairlead.api.commands import release
+    from fairlead.api.commands import exchange, rehearsal, release
 else:
-    (release,) = later("release")
+    exchange, rehearsal, release = later("exchange", "rehearsal", "release")
 
 
 @release_group.command("start")
@@ -17,11 +27,12 @@ def _release_start(
     packages: Annotated[list[str] | None, typer.Argument(metavar="PACKAGE", show_default=False, help="Digest prefix (default: the newest package); several for ab_test and bandit.")] = None,
     plan: PlanName = "",
     force: Annotated[str, typer.Option(metavar="REASON", help="Release what the gate refused; the reason goes into the audit log.")] = "",
+    glass: Annotated[str, typer.Option("--break-glass", metavar="REASON", help="Start without the approval it needs: an alert is raised until somebody else has reviewed it.")] = "",
     project: Project = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Start a release."""
-    release.start(project, tuple(packages or ()), plan, force, as_json=as_json)
+    release.start(project, tuple(packages or ()), plan, force, glass, as_json=as_json)
 
 
 @release_group.command("plan")
@@ -37,6 +48,25 @@ def _release_plan(
     release.ahead(project, plan, rate, errors, simulate=simulate, as_json=as_json)
 
 
+@release_group.command("backtest")
+def _release_backtest(
+    plan: PlanName = "",
+    alpha: Annotated[float | None, typer.Option(metavar="CHANCE", show_default=False, help="Another chance of rolling back a harmless candidate.")] = None,
+    beta: Annotated[float | None, typer.Option(metavar="CHANCE", show_default=False, help="Another chance of promoting a harmful one.")] = None,
+    max_errors: Annotated[float | None, typer.Option(metavar="SHARE", show_default=False, help="Another share of errors that is none worth comparing.")] = None,
+    policy: Annotated[Path | None, typer.Option(metavar="FILE", show_default=False, help="Another fairlead.yaml whose release section is tried.")] = None,
+    runs: Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="So many planted candidates of each kind.")] = 50,
+    seed: Annotated[int, typer.Option(metavar="N", help="The same seed gives the same numbers.")] = 0,
+    since: Annotated[str, typer.Option(metavar="TIME", show_default=False, help="Only what was asked from then on: 2026-05-01, or 30d.")] = "",
+    project: Project = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Try a policy on past releases and past traffic: what would have fired, when, how often wrongly."""
+    changes = {"plan": plan, "alpha": alpha, "beta": beta, "max_errors": max_errors}
+    rehearsal.backtest(project, {k: v for k, v in changes.items() if v not in ("", None)}, policy,
+                       runs, seed, since, as_json=as_json)  # fmt: skip
+
+
 @release_group.command("status")
 def _release_status(
     release_id: Release = "", project: Project = None, as_json: Json = False
@@ -50,9 +80,20 @@ def _release_watch(
     release_id: Release = "",
     every: Annotated[float, typer.Option(metavar="SECONDS", help="Look this often.")] = 0.5,
     project: Project = None,
+    as_json: Json = False,
 ) -> None:
     """Watch the evidence grow until the release is over. Exit status 1 unless it was promoted."""
-    raise typer.Exit(release.watch(project, release_id, every))
+    raise typer.Exit(release.watch(project, release_id, every, as_json=as_json))
+
+
+@release_group.command("report")
+def _release_report(
+    target: Annotated[Path, typer.Option("--html", metavar="FILE", help="Where the page goes; it needs no network and no scripts.")],
+    release_id: Release = "",
+    project: Project = None,
+) -> None:  # fmt: skip
+    """Write one release as a page: how its evidence grew, what was decided, and why."""
+    release.report(project, release_id, target)
 
 
 @release_group.command("pause")
@@ -82,3 +123,24 @@ def _release_abort(
 def _release_rollback(reason: Reason = "rolled back by hand", project: Project = None) -> None:
     """Go back to the package that served before."""
     release.rollback(project, reason)
+
+
+@app.command("export", rich_help_panel=RELEASE)
+def _export(
+    target: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="The parcel to write.")],
+    package: Annotated[str, typer.Option(metavar="PACKAGE", help="Digest prefix (default: the newest package).")] = "",
+    project: Project = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Write a package, its lineage and its decisions, signed, for another environment."""
+    exchange.send(project, package, target, as_json=as_json)
+
+
+@app.command("import", rich_help_panel=RELEASE)
+def _import(
+    source: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="A parcel.")],
+    project: Project = None,
+    as_json: Json = False,
+) -> None:
+    """Take in a package that an environment in environment.accepts sent and promoted."""
+    exchange.receive(project, source, as_json=as_json)

@@ -9,13 +9,17 @@ import typer
 from typer.core import TyperGroup
 
 from fairlead import __version__
+from fairlead.settings import show_token
 
-__all__ = ["LIVE", "MAKE", "RELEASE", "START", "AcceptBreaking", "Json", "PlanName", "Project",
+__all__ = ["GOVERN", "LIVE", "MAKE", "RELEASE", "START", "AcceptBreaking", "Json", "PlanName", "Project",
            "Release", "app", "audit_group", "data_group", "later", "release_group"]  # fmt: skip
 
-ORDER = ["init", "run", "demo", "schema", "data", "train", "gate", "package", "release", "serve",
-         "predict", "bench", "feedback", "status", "why", "audit"]  # fmt: skip
+ORDER = ["init", "run", "demo", "schema", "data", "train", "gate", "replay", "package", "release",
+         "export", "import", "serve", "predict", "bench", "feedback", "status", "monitors",
+         "alerts", "report", "why", "impact", "reproduce", "audit", "people", "token", "policy", "approval",
+         "control"]  # fmt: skip
 START, MAKE, RELEASE, LIVE = "Start", "Make and judge", "Release", "In production"
+GOVERN = "Govern"
 
 
 class _Later:
@@ -76,8 +80,11 @@ def _version(asked: bool) -> None:
 def _fairlead(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)] = False,
+    token_file: Annotated[Path | None, typer.Option("--token-file", metavar="FILE", show_default=False, help="Who you are, where people are known: the file with your token (or FAIRLEAD_TOKEN).")] = None,
 ) -> None:  # fmt: skip
     """From a table to a healthy model in production.
 
     Start with: fairlead init --from TABLE --target COLUMN, then fairlead run and fairlead serve.
     """
+    if token_file is not None:
+        show_token(token_file)

@@ -19,7 +19,7 @@ from fairlead.api.session import opened
 from fairlead.errors import Invalid
 from fairlead.flow.reproduce import Reproduction
 
-__all__ = ["checkpoint", "export", "impact", "log", "prove", "reproduce", "verify", "why"]
+__all__ = ["checkpoint", "export", "impact", "key", "log", "prove", "reproduce", "verify", "why"]
 
 MOST = 160
 
@@ -89,7 +89,7 @@ def log(given: Path | None, last: int, subject: str, *, as_json: bool) -> None:
         events = list(project.records.events(subject=subject))[-last:]
     table = grid("event", "at", "who", "what", "subject", "why", right=("event",), fold=("why",))
     for event in events:
-        said = event.body.get("reason") or event.body.get("text") or ""
+        said = event.body.get("reason") or event.body.get("text") or event.body.get("cause") or ""
         table.add_row(Text(str(event.seq), "dim"), stamp(event.at), event.actor, event.verb,
                       Text(_short(event.subject), "cyan"), str(said)[:MOST])  # fmt: skip
     emit(events, table if events else Text("nothing has happened yet"), as_json=as_json)
@@ -118,6 +118,12 @@ def checkpoint(given: Path | None, *, as_json: bool) -> int:
         text.append(f"\n{failure}", "red")
     emit({"signed": signed, "failures": failures}, text, as_json=as_json)
     return 5 if failures else 0
+
+
+def key(given: Path | None) -> None:
+    """The public key, alone on a line."""
+    with opened(given) as project:
+        console().print(project.signer.key)
 
 
 def prove(given: Path | None, event: int) -> None:

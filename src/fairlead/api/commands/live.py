@@ -11,8 +11,8 @@ from fairlead.api.console import console, emit, progress
 from fairlead.api.folder import find
 from fairlead.api.present.figures import count
 from fairlead.api.present.overview import Status, status_view
+from fairlead.api.scrape import scrape
 from fairlead.api.session import opened
-from fairlead.core.event import Event
 from fairlead.core.evidence import Evidence
 from fairlead.core.traffic import DAY
 from fairlead.errors import Invalid, Unavailable
@@ -20,7 +20,6 @@ from fairlead.project import Project
 
 __all__ = ["feedback", "status"]
 
-ALERTS = 5
 TABLES = (".csv", ".tsv", ".parquet", ".gz", ".zip")
 
 
@@ -31,12 +30,14 @@ def status(given: Path | None, *, as_json: bool) -> None:
         here = project.records.service(project.name)
         releases = project.records.releases(project.name)
         package = project.records.artifact(here.package) if here and here.package else None
-        now = project.clock.now()
+        now, alerts, price = project.clock.now(), project.alerts(), project.manifest.serve.cpu_hour_price
+        processes, costs = scrape(client, price) if client else ((), ())
         value = Status(
             name=project.name, now=now, url=client.url if client else "", gateway=gateway,
             service=here, package=package, window=DAY, health=_health(project, now),
             release=look(project, releases[-1].id) if releases else None,
-            alerts=tuple(_alerts(project))[-ALERTS:],
+            processes=processes, costs=costs, price=price,
+            alerts=tuple(alerts.open), undelivered=sum(len(alerts.waiting(to)) for to in project.receivers),
         )  # fmt: skip
     emit(value, status_view(value), as_json=as_json)
 
@@ -72,11 +73,6 @@ def _gateway(root: Path) -> tuple[Client | None, dict[str, Any] | None]:
 def _health(project: Project, now: float) -> tuple[Evidence, ...]:
     facts = project.observer().watch(now, DAY)
     return tuple(f for f in facts if isinstance(f, Evidence))
-
-
-def _alerts(project: Project) -> list[Event]:
-    events = project.records.events(subject=f"service/{project.name}")
-    return [e for e in events if e.verb.startswith("alert.")]
 
 
 def _value(text: str) -> float | str | bool:

@@ -12,16 +12,21 @@ from rich.text import Text
 from fairlead.api.border import REFUSED
 from fairlead.api.commands.lab import newest
 from fairlead.api.console import console, emit, next_commands, progress
+from fairlead.api.present.dossier import Dossier, dossier
+from fairlead.api.present.figures import size
 from fairlead.api.present.outlook import Ahead, ahead_view
-from fairlead.api.present.rollout import View, headline, line, release_view, releases_table
+from fairlead.api.present.rollout import View, headline, line, release_view, releases_table, seen
+from fairlead.api.present.script import dump
 from fairlead.api.session import opened
+from fairlead.core.decision import Decision
 from fairlead.core.forecast import forecast
+from fairlead.core.ref import Ref, digest
 from fairlead.core.release import Phase, Release, advance
 from fairlead.core.traffic import DAY
 from fairlead.errors import Missing
 from fairlead.project import Project
 
-__all__ = ["abort", "ahead", "look", "pause", "resume", "rollback", "start", "status", "watch"]
+__all__ = ["abort", "ahead", "look", "pause", "report", "resume", "rollback", "start", "status", "watch"]
 
 
 RATE, ERRORS = 100.0, 0.001
@@ -33,13 +38,14 @@ RATIOS = (1.0, 1.5, 2.0, 5.0, 10.0)
 
 
 def start(
-    given: Path | None, packages: tuple[str, ...], plan: str, force: str, *, as_json: bool
-) -> None:
+    given: Path | None, packages: tuple[str, ...], plan: str, force: str, glass: str, *,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Start a release of the newest package, or of those named."""
     with opened(given) as project:
         chosen = [newest(project, "package", text).ref for text in packages or ("",)]
         with progress("starting the release", quiet=as_json):
-            made = project.start_release(chosen, project.plan(plan), force=force)
+            made = project.start_release(chosen, project.plan(plan), force=force, glass=glass)
         now = project.clock.now()
     emit(made, headline(made, now), as_json=as_json)
     if not as_json:
@@ -97,12 +103,18 @@ def status(given: Path | None, release_id: str, *, as_json: bool) -> None:
         console().print(releases_table(everything, view.now))
 
 
-def watch(given: Path | None, release_id: str, every: float) -> int:
-    """Look until the release is over; 0 when promoted (or kept, as its plan says), else 1."""
+def watch(given: Path | None, release_id: str, every: float, *, as_json: bool) -> int:
+    """Look until the release is over; 0 when promoted (or kept, as its plan says), else 1.
+
+    For scripts each look is one line of JSON."""
     out = console()
     with opened(given) as project:
         views = _views(project, release_id, every)
-        if out.is_terminal:
+        if as_json:
+            for view in views:
+                sys.stdout.write(dump(view, lines=True) + "\n")
+                sys.stdout.flush()
+        elif out.is_terminal:
             with Live(console=out, auto_refresh=False, vertical_overflow="visible") as live:
                 for view in views:
                     live.update(release_view(view), refresh=True)
@@ -115,6 +127,27 @@ def watch(given: Path | None, release_id: str, every: float) -> int:
                     sys.stdout.write(text + "\n")
                     sys.stdout.flush()
     return 0 if view.release.phase in (Phase.PROMOTED, Phase.KEPT) else REFUSED
+
+
+def report(given: Path | None, release_id: str, target: Path) -> None:
+    """Write the page of one release: its evidence, its decisions, its story."""
+    with opened(given) as project:
+        view = look(project, release_id)
+        release = view.release
+        text = dossier(Dossier(
+            view=view, events=tuple(project.records.events(subject=f"release/{release.id}")),
+            decisions=tuple(_decisions(project, release)),
+        ))  # fmt: skip
+    target.write_text(text, encoding="utf-8")
+    console().print(Text.assemble("wrote ", (str(target), "bold"), f"  {size(target.stat().st_size)}"))
+
+
+def _decisions(project: Project, release: Release) -> list[Decision]:
+    """Every decision that moved a release, oldest first."""
+    told = [e.body for e in project.records.events(subject=f"release/{release.id}")]
+    packages = dict.fromkeys(c for body in told for c in (body.get("to") or {}).get("candidates", ()))
+    made = {digest(d): d for p in packages for d in project.records.decisions(Ref.parse(p))}
+    return [made[body["decision"]] for body in told if body.get("decision") in made]
 
 
 def pause(given: Path | None, release_id: str) -> None:
@@ -146,13 +179,10 @@ def look(project: Project, release_id: str) -> View:
     found = project.records.release(_id(project, release_id))
     now = project.clock.now()
     if found.phase.final:
-        packages = {*found.candidates, *filter(None, (found.winner,))}
-        made = [d for p in packages for d in project.records.decisions(p)
-                if found.started_at <= d.at <= found.ended_at]  # fmt: skip
-        decision = max(made, key=lambda d: d.at, default=None)
+        decision = next(reversed(_decisions(project, found)), None)
     else:
         decision = advance(found, project.observer().observe(found, now), now)
-    return View(release=found, decision=decision, route=project.router.published(), now=now)
+    return seen(found, decision, project.router.published(), now)
 
 
 def _views(project: Project, release_id: str, every: float) -> Iterator[View]:

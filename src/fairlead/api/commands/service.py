@@ -17,11 +17,12 @@ from fairlead.api.present.answers import answers_view, call_view
 from fairlead.core.artifact import PackageSpec
 from fairlead.core.manifest import Manifest
 from fairlead.dataplane import GatewayConfig
+from fairlead.dataplane import restart as restart_service
 from fairlead.dataplane import serve as run_service
 from fairlead.errors import Invalid, Missing
 from fairlead.settings import MANIFEST, STATE
 
-__all__ = ["gateway_config", "predict", "samples_of", "serve"]
+__all__ = ["gateway_config", "predict", "restart", "samples_of", "serve"]
 
 PATIENCE = 120.0
 """Seconds to wait for the first package before saying that none is ready."""
@@ -42,6 +43,15 @@ def serve(given: Path | None, host: str, port: int | None) -> int:
     return status
 
 
+def restart(given: Path | None) -> int:
+    """Renew the running service's gateways and controller; say so once they answer."""
+    root = find(given)
+    config = gateway_config(root, manifests.load(root / MANIFEST), "", None)
+    pids = ", ".join(map(str, restart_service(root, config)))
+    console().print(f"restarted: {config.service} is answered by process {pids} now; no request was lost")
+    return 0
+
+
 def predict(given: Path | None, row: str, unit: str, *, as_json: bool) -> None:
     """Send one row, several, or a sample; print the answers."""
     root = find(given)
@@ -59,7 +69,11 @@ def gateway_config(root: Path, manifest: Manifest, host: str, port: int | None) 
         service=manifest.service, host=host or section.host,
         port=section.port if port is None else port, deadline_ms=section.deadline_ms,
         max_body=section.max_body_kb * 1024, queue=section.max_queue, replicas=section.replicas,
+        gateways=section.gateways,
         fallback=section.fallback, token_file=token, durability=section.durability,
+        replica_memory_mb=section.replica_memory_mb, load_seconds=section.load_seconds,
+        grpc_port=section.grpc_port, access_log=section.access_log, trace_to=section.trace_to,
+        log=manifest.log, sticky_by=manifest.release.sticky_by, trace_share=section.trace_share, cpu_hour_price=section.cpu_hour_price,
     )  # fmt: skip
 
 

@@ -7,11 +7,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fairlead.api.present.figures import ago, count, measure, name, percent, span
+from fairlead.api.present.alerts import COLOURS
+from fairlead.api.present.figures import ago, count, measure, name, percent, size, span
 from fairlead.api.present.rollout import View, headline, release_view
 from fairlead.api.present.table import grid
+from fairlead.api.scrape import Cost, Process
+from fairlead.core.alert import Alert
 from fairlead.core.artifact import Artifact
-from fairlead.core.event import Event
 from fairlead.core.evidence import Evidence
 from fairlead.core.release import Service
 
@@ -27,7 +29,9 @@ FIRST = ("volume", "errors", "slow", "fallback", "latency_p50_ms", "latency_p99_
 
 class Status(Struct, frozen=True, kw_only=True):
     """Everything `fairlead status` knows. `gateway`: its own words, None when it does not run;
-    `health`: measured over the last `window` seconds; `alerts`: the newest events, oldest first."""
+    `health`: measured over the last `window` seconds; `processes` and `costs`: while it runs, costs
+    in CPU seconds unless there is a `price` of a CPU hour; `alerts`: open ones, oldest first;
+    `undelivered`: notices that wait for a receiver."""
 
     name: str
     now: float
@@ -38,7 +42,11 @@ class Status(Struct, frozen=True, kw_only=True):
     release: View | None = None
     window: float
     health: tuple[Evidence, ...] = ()
-    alerts: tuple[Event, ...] = ()
+    processes: tuple[Process, ...] = ()
+    costs: tuple[Cost, ...] = ()
+    price: float = 0.0
+    alerts: tuple[Alert, ...] = ()
+    undelivered: int = 0
 
 
 def status_view(status: Status) -> RenderableType:
@@ -56,8 +64,9 @@ def status_view(status: Status) -> RenderableType:
         whole = view.release.phase.final
         table.add_row(Text("release", "dim"), headline(view.release, view.now) if whole else release_view(view))  # fmt: skip
     table.add_row(Text("health", "dim"), _health(status))
-    for i, event in enumerate(status.alerts):
-        table.add_row(Text("" if i else "alerts", "dim"), _alert(event, status.now))
+    if status.processes:
+        table.add_row(Text("resources", "dim"), _resources(status))
+    table.add_row(Text("alerts", "dim"), _alerts(status))
     return table
 
 
@@ -111,7 +120,7 @@ def _worst(status: Status, whole: Evidence) -> str:
 def _value(key: str, value: float) -> str:
     if key == "volume":
         return f"{count(value)} requests"
-    if key == "label_delay":
+    if key in ("label_delay", "silence"):
         return span(value)
     if key.endswith("_ms"):
         return f"{measure(value)} ms"
@@ -124,9 +133,26 @@ def _between(key: str, seen: Evidence) -> str:
     return f"{_value(key, seen.low)} to {_value(key, seen.high)}"
 
 
-def _alert(event: Event, now: float) -> Text:
-    raised = event.verb == "alert.raised"
-    what = event.body.get("monitor") or event.body.get("check") or ""
-    return Text.assemble((f"{ago(event.at, now)}  ", "dim"), (f"{what} " if what else "", "bold"),
-                         (event.verb.partition(".")[2], "bold red" if raised else "green"),
-                         f"  {event.body.get('cause', '')}")  # fmt: skip
+def _resources(status: Status) -> RenderableType:
+    table = grid("", "", "", "")
+    for one in status.processes:
+        table.add_row(one.process, Text(name(one.package) if one.package else "", "cyan"), size(one.resident),
+                      Text(f"{one.seconds:.1f} s of CPU", "dim"))  # fmt: skip
+    unit = "" if status.price else " s of CPU"
+    for cost in status.costs:
+        table.add_row("cost", Text(name(cost.package), "cyan"), f"{measure(cost.per_thousand)}{unit}",
+                      Text("per 1,000 predictions", "dim"))  # fmt: skip
+    return table
+
+
+def _alerts(status: Status) -> Text:
+    text = Text()
+    for alert in status.alerts:
+        text.append(f"{alert.id} ", "bold").append(alert.state, COLOURS[alert.state])
+        times = f", {alert.count} times" if alert.count > 1 else ""
+        text.append(f"  {alert.name}", "bold").append(f"  {ago(alert.raised_at, status.now)}{times}  ", "dim")
+        text.append(f"{alert.cause}\n")
+    if status.undelivered:
+        text.append(f"{count(status.undelivered)} undelivered: see `fairlead alerts`\n", "bold red")
+    text.rstrip()
+    return text or Text("none open", "green")

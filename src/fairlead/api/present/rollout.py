@@ -5,25 +5,44 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fairlead.api.present.figures import ago, name, percent, span, stamp
-from fairlead.api.present.verdicts import evidence_table
+from fairlead.api.present.evidence import EvidenceTable
+from fairlead.api.present.figures import ago, count, name, percent, span, stamp
 from fairlead.core.decision import Decision
+from fairlead.core.feedback import EVENT
+from fairlead.core.growth import Growth, grown, needed
 from fairlead.core.release import Phase, Release
 from fairlead.core.traffic import Fixed, Route, Step
 
-__all__ = ["COLOURS", "View", "headline", "line", "release_view", "releases_table", "step_words"]
+__all__ = ["COLOURS", "View", "headline", "line", "release_view", "releases_table", "seen", "step_words"]
 
 COLOURS = {Phase.RUNNING: "bold cyan", Phase.PAUSED: "yellow", Phase.PROMOTED: "bold green",
            Phase.KEPT: "green", Phase.ROLLED_BACK: "bold red", Phase.ABORTED: "red"}  # fmt: skip
 
 
 class View(Struct, frozen=True, kw_only=True):
-    """One look at a release: its state, the newest judgement, and what the gateway was told."""
+    """One look at a release: its state, the newest judgement, and what the gateway was told.
+
+    `growths`: how the evidence of each check came together; `requests`: of both arms so far;
+    `needed`: how many more a decision will take (None while nobody can say).
+    """
 
     release: Release
     decision: Decision | None
     route: Route | None
     now: float
+    growths: tuple[Growth, ...] = ()
+    requests: int = 0
+    needed: float | None = None
+
+
+def seen(release: Release, decision: Decision | None, route: Route | None, now: float) -> View:
+    """The view of a release, with the curves of its evidence."""
+    odds = release.plan.odds
+    growths = grown(decision.because, odds) if decision else ()
+    running = not release.phase.final and len(growths) > 0
+    return View(release=release, decision=decision, route=route, now=now, growths=growths,
+                requests=max((g.marks[-1].requests for g in growths if not g.measure.startswith(EVENT)), default=0),
+                needed=needed(growths, odds) if running else None)  # fmt: skip
 
 
 def release_view(view: View) -> RenderableType:
@@ -31,7 +50,10 @@ def release_view(view: View) -> RenderableType:
     release = view.release
     parts: list[RenderableType] = [headline(release, view.now), _arms(release, view.route)]
     if view.decision is not None and view.decision.because:
-        parts += [Text(""), evidence_table(view.decision.because, release.plan.odds)]
+        growths = {(g.check, g.subject): g for g in view.growths}
+        parts += [Text(""), EvidenceTable(view.decision.because, release.plan.odds, growths)]
+        if view.requests:
+            parts += [Text(""), _pace(view)]
     if release.reason:
         colour = COLOURS[release.phase] if release.phase.final else "default"
         parts += [Text(""), Text(release.reason, colour)]
@@ -49,6 +71,22 @@ def headline(release: Release, now: float) -> Text:
     head.append(f"  step {release.step + 1} of {len(release.plan.steps)}, {step_words(step)}")
     waits = f" (at least {span(step.hold)}, at most {span(step.patience)})"
     return head.append(f", for {span(max(here, 0))}").append(waits, "dim")
+
+
+def _pace(view: View) -> Text:
+    """Requests so far, and how many more it will take."""
+    until = view.release.ended_at or view.now
+    rate = view.requests / max(until - view.release.started_at, 1e-9)
+    shown = Text.assemble((count(view.requests), "bold"), " requests of both arms counted",
+                          (f", {rate:,.3g} a second" if rate < 1e6 else "", "dim"))  # fmt: skip
+    if view.release.phase.final:
+        return shown
+    if view.needed is None:
+        return shown.append("; no end in sight yet", "dim")
+    if view.needed == 0:
+        return shown.append("; the evidence suffices", "green")
+    about = count(float(f"{view.needed:.1g}"))
+    return shown.append(f"; about {about} more to a decision, {span(view.needed / rate)}", "cyan")
 
 
 def line(view: View) -> str:

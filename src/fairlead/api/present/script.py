@@ -14,9 +14,10 @@ from fairlead.core.ref import Ref
 __all__ = ["dump", "simple"]
 
 
-def dump(value: Any) -> str:
-    """`value` as indented JSON."""
-    return msgspec.json.format(msgspec.json.encode(simple(value)), indent=2).decode()
+def dump(value: Any, *, lines: bool = False) -> str:
+    """`value` as indented JSON, or, for a stream, on one line."""
+    text = msgspec.json.encode(simple(value))
+    return text.decode() if lines else msgspec.json.format(text, indent=2).decode()
 
 
 def simple(value: Any) -> Any:
