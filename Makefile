@@ -3,13 +3,25 @@ PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 2
 
-.PHONY: demo test check lint types contracts docs prove bench lock clean
+.PHONY: demo test test-faults test-oip check lint types contracts docs prove bench bench-drift bench-log lock clean
 
 demo: .venv/.serving            ## the whole loop on real flights; QUICK=1 for a short one
 	@$(BIN)/fairlead demo $(if $(QUICK),--quick)
 
 test: .venv/.developing         ## every test that needs no root, network or container
-	@$(BIN)/pytest -q -n $(WORKERS) -m "not slow"
+	@$(BIN)/pytest -q -n $(WORKERS) -m "not slow and not faults"
+
+test-faults: .venv/.developing  ## what Fairlead survives, measured; FIGURES=1 writes the figures into docs/faults.md
+	@$(BIN)/pytest -q -m faults tests/faults $(if $(FIGURES),--figures)
+
+test-oip: .oip/.ready .venv/.developing  ## REST and gRPC asked by tritonclient, which nobody here wrote
+	@PYTHONPATH=$(CURDIR)/.oip/grpc $(BIN)/pytest -q tests/serve/test_oip.py tests/serve/test_grpc.py
+
+.oip/.ready:
+	@$(PYTHON) -m venv .oip/client
+	@.oip/client/bin/pip install -q --disable-pip-version-check "tritonclient[http,grpc]>=2.60"
+	@.oip/client/bin/pip install -q --disable-pip-version-check --target .oip/grpc "grpcio>=1.80" "protobuf>=6.33"
+	@touch $@
 
 check: lint types contracts     ## what reads the code without running it
 
@@ -27,6 +39,12 @@ prove: .venv/.developing        ## the stated errors, simulated and measured: wr
 
 bench: .venv/.serving           ## Fairlead and other model servers side by side; INSTALL=1 gets the others
 	@$(BIN)/python -m bench.serve $(if $(INSTALL),--install)
+
+bench-drift: .venv/.developing  ## false alarms, delays and cost of watching, beside Evidently and NannyML; INSTALL=1 gets them
+	@$(BIN)/python -m bench.drift $(if $(INSTALL),--install)
+
+bench-log: .venv/.developing    ## ten million predictions: size on disk, look-up by id, a scan
+	@$(BIN)/python -m bench.log
 
 lock: .venv/.developing         ## refresh the pinned, hashed dependencies
 	@$(BIN)/python requirements/lock.py

@@ -19,4 +19,4 @@ def compile_lock(name: str, *options: str) -> None:
 
 if __name__ == "__main__":
     compile_lock("all.lock", *ALL)
-    compile_lock("dev.lock", *ALL, "--extra=dev", f"--constraint={HERE.name}/all.lock")
+    compile_lock("dev.lock", *ALL, "--extra=grpc", "--extra=dev", f"--constraint={HERE.name}/all.lock")

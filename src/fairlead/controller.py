@@ -18,6 +18,8 @@ PAUSE = 0.2
 """Seconds between two turns of the loop."""
 SEALING = 5.0
 """Seconds between two looks for finished journals."""
+EXPIRING = 3600.0
+"""Seconds between two looks for predictions that are too old to keep."""
 
 log = logging.getLogger("fairlead.controller")
 
@@ -26,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     """``controller ROOT``: turn the loop until told to stop; ``retrain ROOT``: one retraining."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     verb, root = argv[0], Path(argv[1])
-    with Project.open(root) as project:
+    with Project.open(root, unattended=True) as project:
         if verb == "retrain":
             project.retrainer().turn(project.clock.now())
         else:
@@ -45,6 +47,7 @@ class Controller:
         self._retrainer = project.retrainer()
         self._training: subprocess.Popen[bytes] | None = None
         self._sealed_at = time.monotonic()
+        self._expired_at = float("-inf")
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set. A turn that fails is logged; the next one starts from the records."""
@@ -61,13 +64,21 @@ class Controller:
             self._end()
 
     def turn(self) -> None:
-        """Move releases, judge monitors, retrain when wanted, seal what is finished."""
+        """Move releases, judge monitors, tell of alerts, retrain when wanted, seal what is finished."""
         for event in self._project.tick():
             log.info("%s %s %s", event.verb, event.subject, event.body.get("reason", ""))
+        self._project.courier.turn()
+        self._project.admit()
         self._retrain()
         if time.monotonic() - self._sealed_at > SEALING:
             self._project.log.seal()
+            for failure in self._project.witness():
+                log.warning("audit checkpoint: %s", failure)
             self._sealed_at = time.monotonic()
+        if time.monotonic() - self._expired_at > EXPIRING:
+            self._expired_at = time.monotonic()
+            if gone := self._project.expire():
+                log.info("%s files of the prediction log expired", gone)
 
     def _retrain(self) -> None:
         if self._training is not None:

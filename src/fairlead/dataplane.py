@@ -4,29 +4,34 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace as changed
 
 from fairlead.adapters.clock import open_clock
 from fairlead.adapters.fleet.local import LocalFleet
 from fairlead.adapters.online.sqlite import SqliteOnline
 from fairlead.adapters.router.local import LocalRouter
+from fairlead.adapters.router.register import LocalRegister
 from fairlead.core.artifact import PackageSpec
-from fairlead.errors import FairleadError, Invalid
+from fairlead.errors import FairleadError, Invalid, Unavailable
 from fairlead.flavors.sklearn import scorer
 from fairlead.ports import Online
 from fairlead.serve import gateway, replica
 from fairlead.serve.config import GatewayConfig, read_config, write_config
 from fairlead.serve.endpoint import Callers
+from fairlead.serve.grpc import reserve
 from fairlead.serve.parent import keep
-from fairlead.serve.supervisor import Supervisor, alone, listen
+from fairlead.serve.supervisor import RENEW, Supervisor, alone, listen
 from fairlead.settings import STATE, child_environment, settings
 
-__all__ = ["GatewayConfig", "main", "serve"]
+__all__ = ["GatewayConfig", "main", "restart", "serve"]
 
-HANG = 1.5
-"""A batch that runs for so many deadlines counts as hung: its replica is replaced."""
 LEAN = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 """Gateways and replicas are many; each keeps to one thread."""
 
@@ -43,10 +48,11 @@ def serve(root: Path, config: GatewayConfig, controller: Sequence[str] | None) -
     run = state / "run"
     os.umask(0o077)
     run.mkdir(parents=True, exist_ok=True, mode=0o700)
-    Callers(config.host, "?" if config.token_file else "")
+    Callers(config.host, "?" if config.token_file else "", LocalRegister(run).published())
     lock = alone(run)
-    for stale in [*run.glob("gateway-*.json"), *run.glob("*.sock*"), run / "serve.json"]:
+    for stale in [*run.glob("gateway-*.json"), *run.glob("metrics-*.json"), *run.glob("*.sock*"), run / "serve.json"]:
         stale.unlink(missing_ok=True)
+    held = reserve(config)
     write_config(run / "gateway.json", config)
     listener = listen(config.host, config.port)
     fleet = LocalFleet(state / "packages", run, partial(_replica, config),
@@ -62,21 +68,63 @@ def serve(root: Path, config: GatewayConfig, controller: Sequence[str] | None) -
     finally:
         fleet.stop()
         os.close(lock)
+        if held is not None:
+            held.close()
+
+
+def restart(root: Path, config: GatewayConfig, patience: float = 60.0) -> list[int]:
+    """Have the running service replace its gateways and its controller, by this version and with
+    this configuration; where it listens and how many processes it has stay. Returns the new
+    gateways' process ids. No request is lost: the old ones go when the new ones answer.
+
+    Raises Unavailable when nothing is served, or when no new gateway answered within `patience`
+    seconds; then the old ones go on.
+    """
+    run = root / STATE / "run"
+    before = _facts(run)
+    now = read_config(run / "gateway.json")
+    write_config(run / "gateway.json", changed(
+        config, host=now.host, port=now.port, grpc_port=now.grpc_port, replicas=now.replicas,
+        gateways=now.gateways))  # fmt: skip
+    os.kill(before.pid, RENEW)
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        found = _facts(run).gateways
+        if not {*found} & {*before.gateways}:
+            return found
+        time.sleep(0.02)
+    raise Unavailable("no new gateway answers; the old ones go on",
+                      hint="the output of `fairlead serve` says why; mend it and try again")  # fmt: skip
 
 
 def main(argv: Sequence[str]) -> int:
-    """``gateway STATE FD`` or ``replica PACKAGE SOCKET SECONDS``: one of the inner processes."""
+    """``gateway STATE FD`` or ``replica PACKAGE SOCKET BOUNDS``: one of the inner processes."""
     os.umask(0o077)
     try:
         match argv:
             case ["gateway", state, fd]:
                 return _gateway_main(Path(state), int(fd))
-            case ["replica", package, path, seconds]:
-                return replica.run(Path(package), Path(path), _open, float(seconds))
+            case ["replica", package, path, text]:
+                bounds = msgspec.json.decode(text, type=replica.Bounds)
+                return replica.run(Path(package), Path(path), _open, bounds)
     except FairleadError as error:
         print(f"{argv[0]}: {error} ({error.hint})", file=sys.stderr)  # noqa: T201
         return 3
-    raise Invalid(f"no such process: {' '.join(argv)}", hint="gateway STATE FD, replica PACKAGE SOCKET SECONDS")  # fmt: skip
+    raise Invalid(f"no such process: {' '.join(argv)}", hint="gateway STATE FD, replica PACKAGE SOCKET BOUNDS")  # fmt: skip
+
+
+class _Facts(Struct):
+    """What run/serve.json says."""
+
+    pid: int
+    gateways: list[int]
+
+
+def _facts(run: Path) -> _Facts:
+    try:
+        return msgspec.json.decode((run / "serve.json").read_bytes(), type=_Facts)
+    except (OSError, msgspec.DecodeError):
+        raise Unavailable("nothing is served here", hint="start it with `fairlead serve`") from None
 
 
 def _gateway_main(state: Path, fd: int) -> int:
@@ -84,7 +132,7 @@ def _gateway_main(state: Path, fd: int) -> int:
     run = state / "run"
     os.chdir(run)
     config = read_config(run / "gateway.json")
-    doors = gateway.Doors(router=LocalRouter(run), clock=clock,
+    doors = gateway.Doors(router=LocalRouter(run), register=LocalRegister(run), clock=clock,
                           online=partial(_online, state / "online.db"))  # fmt: skip
     listener = socket.socket(fileno=fd)
     return keep(lambda lifeline: gateway.run(config, state, listener, doors, lifeline))
@@ -94,8 +142,8 @@ def _online(path: Path) -> Online:
     return SqliteOnline(path, readonly=True)
 
 
-def _open(directory: Path, spec: PackageSpec) -> replica.Scorer:
-    return scorer(directory, spec.flavor, spec.task, len(spec.classes))
+def _open(files: Mapping[str, bytes], spec: PackageSpec) -> replica.Scorer:
+    return scorer(files, spec.flavor, spec.task, len(spec.classes))
 
 
 def _environment() -> dict[str, str]:
@@ -104,8 +152,11 @@ def _environment() -> dict[str, str]:
 
 
 def _replica(config: GatewayConfig, package: Path, path: str) -> list[str]:
+    # Nobody waits for a batch that runs for longer than a deadline.
+    bounds = replica.Bounds(hang=config.deadline, load=config.load_seconds,
+                            memory=config.replica_memory_mb << 20)  # fmt: skip
     return [sys.executable, "-m", "fairlead", "replica", str(package), path,
-            str(config.deadline * HANG)]  # fmt: skip
+            msgspec.json.encode(bounds).decode()]  # fmt: skip
 
 
 def _gateway(state: Path, listener: socket.socket) -> list[str]:

@@ -3,12 +3,13 @@
 FairleadError
 ├── Invalid       the input is wrong: change it and call again
 ├── Missing       the named thing does not exist
+├── Forbidden     whoever asks may not: show another token, or ask somebody who may
 ├── Conflict      somebody else changed it first: read again, then retry
 ├── Unavailable   an outside engine did not answer: retry later
 └── Corrupt       stored bytes do not match their digest: stop and restore
 """
 
-__all__ = ["Conflict", "Corrupt", "FairleadError", "Invalid", "Missing", "Unavailable"]
+__all__ = ["Conflict", "Corrupt", "FairleadError", "Forbidden", "Invalid", "Missing", "Unavailable"]
 
 
 class FairleadError(Exception):
@@ -29,6 +30,10 @@ class Invalid(FairleadError):
 
 class Missing(FairleadError):
     """The named thing does not exist, or an optional dependency is not installed."""
+
+
+class Forbidden(FairleadError):
+    """Whoever asks may not; `hint` says who may, or what is missing."""
 
 
 class Conflict(FairleadError):

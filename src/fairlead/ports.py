@@ -1,24 +1,26 @@
 """Every door to the outside, on one page. Adapters open them; nothing else may."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Protocol
 
 from msgspec import Struct
 
+from fairlead.core.alert import Notice
 from fairlead.core.answers import Cursor, Tail
 from fairlead.core.artifact import Artifact
 from fairlead.core.decision import Decision
 from fairlead.core.event import Event
 from fairlead.core.feature import FeatureView
-from fairlead.core.prediction import Feedback, Prediction
+from fairlead.core.identity import Passes
+from fairlead.core.prediction import Feedback, Prediction, Reach
 from fairlead.core.ref import Kind, Ref
 from fairlead.core.release import Release, Service
 from fairlead.core.run import Run
 from fairlead.core.traffic import Route
 
-__all__ = ["Blobs", "Change", "Clock", "Compute", "Fleet", "Notifier", "Online", "PredictionLog",
-           "Records", "Router"]  # fmt: skip
+__all__ = ["Anchor", "Blobs", "Change", "Clock", "Compute", "Fleet", "Notifier", "Online", "PredictionLog",
+           "Records", "Register", "Router", "Signer"]  # fmt: skip
 
 
 class Clock(Protocol):
@@ -129,6 +131,11 @@ class PredictionLog(Protocol):
     def find(self, prediction_id: str) -> list[Prediction]:
         """The live answer first, then its mirrored twins. Raises Missing."""
 
+    def reach(self, packages: Sequence[Ref], since: float = 0.0, until: float = float("inf"),
+              served: Mapping[str, str] = {}) -> list[Reach]:  # fmt: skip
+        """What these packages answered within since <= at < until, in their order; only requests
+        with these logged values (columns of the request or ``view.column``, as text)."""
+
     def feedback(self, prediction_id: str = "") -> Iterator[Feedback]:
         """All feedback, or that of one prediction, in order of arrival."""
 
@@ -141,6 +148,9 @@ class PredictionLog(Protocol):
 
     def seal(self) -> int:
         """Move finished journal files into Parquet segments; return how many rows moved."""
+
+    def expire(self, before: float) -> int:
+        """Delete sealed files of rows older than `before` only; return how many."""
 
 
 class Compute(Protocol):
@@ -160,11 +170,47 @@ class Router(Protocol):
     def published(self) -> Route | None: ...
 
 
+class Register(Protocol):
+    """Tells the data plane whom it serves."""
+
+    def publish(self, passes: Passes) -> None:
+        """Replace what was published; the same again changes nothing."""
+
+    def published(self) -> Passes | None:
+        """None when nobody was ever registered. Raises Corrupt."""
+
+
 class Fleet(Protocol):
     """Brings the running replicas to exactly what is wanted; safe to repeat."""
 
-    def reconcile(self, wanted: Mapping[Ref, int]) -> dict[Ref, int]: ...
+    def reconcile(self, wanted: Mapping[Ref, int], shadows: Set[Ref]) -> dict[Ref, int]:
+        """How many run now of each. `shadows`: those whose answers nobody sees yield to all others."""
 
 
 class Notifier(Protocol):
-    def tell(self, subject: str, text: str) -> None: ...
+    """Brings word of an alert to one receiver, at least once: `notice.key` tells repetitions."""
+
+    def tell(self, notice: Notice) -> None:
+        """Return when the receiver has it. Raises Unavailable (later it may work), Invalid
+        (when its configuration was changed), Refused (never); none names a secret."""
+
+
+class Signer(Protocol):
+    """Signs for this project with a key that never leaves it (Ed25519)."""
+
+    @property
+    def key(self) -> str:
+        """The public key, hex."""
+
+    def sign(self, data: bytes) -> bytes:
+        """64 bytes."""
+
+
+class Anchor(Protocol):
+    """An outside place that keeps checkpoints of the audit log."""
+
+    def publish(self, name: str, data: bytes) -> str:
+        """Keep `data` under `name` for good; where it lies now. The same again changes nothing.
+
+        Raises Unavailable, or Conflict when other bytes have that name.
+        """

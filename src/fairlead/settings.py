@@ -6,12 +6,16 @@ from pathlib import Path
 
 from msgspec import Struct
 
-__all__ = ["MANIFEST", "STATE", "Settings", "child_environment", "settings"]
+from fairlead.errors import Unavailable
+
+__all__ = ["MANIFEST", "STATE", "Settings", "child_environment", "secret", "settings", "show_token",
+           "token"]  # fmt: skip
 
 MANIFEST = "fairlead.yaml"
 """The file that makes a folder a project."""
 STATE = ".fairlead"
 """The folder beside it that holds everything a project knows."""
+TOKEN, TOKEN_FILE = "FAIRLEAD_TOKEN", "FAIRLEAD_TOKEN_FILE"
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -35,6 +39,34 @@ def settings() -> Settings:
     )
 
 
+def token() -> str:
+    """What shows who is calling, where people are known: FAIRLEAD_TOKEN, or the content of the file
+    that FAIRLEAD_TOKEN_FILE names; "" for nothing. Raises Unavailable for a file without one."""
+    file = os.environ.get(TOKEN_FILE, "")
+    return secret("", Path(file)) if file else os.environ.get(TOKEN, "").strip()
+
+
+def show_token(file: Path) -> None:
+    """From now on the caller is who the token in `file` says."""
+    os.environ[TOKEN_FILE] = str(file)
+
+
+def secret(variable: str, file: Path | None = None) -> str:
+    """A secret that is kept in an environment variable or in a file, without blanks around it.
+
+    Raises Unavailable, naming the place and never the secret, when there is none.
+    """
+    try:
+        found = os.environ.get(variable, "") if file is None else file.read_text()
+    except (OSError, UnicodeDecodeError):
+        found = ""
+    if not found.strip():
+        where = f"environment variable {variable}" if file is None else f"file {file.name}"
+        raise Unavailable(f"no secret in {where}", hint="set it where `fairlead serve` is started")
+    return found.strip()
+
+
 def child_environment(changes: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a child process: this one's, with `changes`."""
-    return {**os.environ, **changes}
+    """The environment of a child process: this one's, with `changes`, and without the token: what
+    trains or is told of alerts does not act for whoever started it."""
+    return {k: v for k, v in os.environ.items() if k not in (TOKEN, TOKEN_FILE)} | dict(changes)

@@ -21,7 +21,8 @@ if Path(sys.argv[1]).name.startswith("b") and Path("stubborn").exists():
     sys.stdin.read()
     signal.pause()
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-sys.stdin.read()
+for line in sys.stdin:
+    mark.write_text(line)
 """
 
 
@@ -59,6 +60,24 @@ def test_moves_to_what_is_wanted(fleet: LocalFleet, tmp_path: Path) -> None:
     assert fleet.reconcile({A: 2, B: 1}) == {A: 2, B: 1} and fleet.pids() == before
     reconciled(fleet, {A: 1}, lambda r: r == {A: 1})
     assert fleet.pids()[A] == before[A][:1]
+
+
+def test_a_shadow_is_told_to_yield(fleet: LocalFleet, tmp_path: Path) -> None:
+    mark = tmp_path / "aaaa-0"
+
+    def told(shadows: set[Ref], word: str) -> None:
+        end = time.monotonic() + 8
+        while not mark.exists() or mark.read_text() != word:
+            fleet.reconcile({A: 1}, shadows)
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+    told({A}, "10\n")
+    told(set(), "0\n")
+    (pid,) = fleet.pids()[A]
+    os.kill(pid, signal.SIGKILL)
+    replaced(fleet, pid)
+    told({A}, "10\n")
 
 
 def test_the_dead_are_replaced_ever_slower(fleet: LocalFleet) -> None:

@@ -102,7 +102,7 @@ def test_sealing_changes_no_answer(tmp_path: Path) -> None:
     features = [{"weather.temp": 3.5, "weather.sky": None}, None] * (len(ODD) // 2)
     shadow = batch(["01a00"], B, live=False, outputs=[[0.1, 0.7, 0.2]], at=101.0)
     failed = batch(["01a99"], B, outputs=[None], errors=["unseen"], at=102.0)
-    stood_in = batch(["01a99"], A, fallback=[True], at=102.0)
+    stood_in = batch(["01a99"], A, fallback=[True], at=102.0, traces=["7" * 32])
     stranger = batch(["01b00"], C, outputs=[[1.0, 2.0]], at=103.0)
     write(tmp_path, "gw01-000000", shadow,
           batch(ids, bodies=[json.encode(r) for r in ODD], features=features), failed, stood_in, stranger)  # fmt: skip
@@ -367,3 +367,27 @@ def test_killed_writer_loses_nothing_it_wrote(tmp_path: Path) -> None:
         seen += got
     log.seal()
     assert read_all(log)[0] == seen
+
+
+def test_old_files_expire_and_younger_ones_stay(tmp_path: Path) -> None:
+    write(tmp_path, "gw01-000000", batch(["01a"], at=100.0), Note(prediction="01a", name="label", value=1.0, at=150.0))
+    write(tmp_path, "gw02-000000", batch(["01b"], at=100.0), batch(["01c"], at=500.0))
+    write(tmp_path, "gw03-000000", batch(["01d"], at=100.0))
+    log = PredictionFiles(tmp_path, spec_of)
+    assert log.expire(1e9) == 0, "journals are sealed first"
+    log.seal()
+    assert log.expire(120.0) == 2 and log.expire(120.0) == 0
+    assert [n.prediction for n in log.feedback()] == ["01a"], "told after the limit"
+    assert [p.id for p in log.predictions()] == ["01b", "01c"], "a file goes when its last row is old"
+    with pytest.raises(Missing):
+        log.find("01a")
+    assert log.expire(600.0) == 2 and list(log.predictions()) == []
+
+
+def test_what_a_sample_left_out_is_known_before_and_after_sealing(tmp_path: Path) -> None:
+    write(tmp_path, "gw01-000000", batch(["01a", "01b", "01c"], bodies=[b"", json.encode(row()), b"{}"]))
+    log = PredictionFiles(tmp_path, spec_of)
+    for _ in range(2):
+        (answers,) = log.tail({}).answers
+        assert answers.kept is not None and answers.kept.tolist() == [False, True, True]
+        log.seal()

@@ -109,6 +109,7 @@ class Plant:
 
     def __init__(self, root: Path) -> None:
         self.root, self.state = root, root / ".fairlead"
+        self.entry = [sys.executable, "-c", SERVE]
         self.run = self.state / "run"
         self.router = LocalRouter(self.run)
         self.epoch = 0
@@ -146,7 +147,7 @@ class Plant:
     def start(self, *controller: str, env: dict[str, str] | None = None, **changes: Any) -> None:
         config = {"service": "m", "port": 0, "deadline_ms": 3000, **changes}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVE, str(self.root), json.dumps(config), *controller],
+            [*self.entry, str(self.root), json.dumps(config), *controller],
             env={**os.environ, **(env or {})})  # fmt: skip
         self.wait(lambda: (self.run / "serve.json").exists()
                   and self.process is not None and self.served["pid"] == self.process.pid)  # fmt: skip

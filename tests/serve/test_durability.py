@@ -108,13 +108,14 @@ def test_a_full_disk_at_fsync_refuses(plant: "Plant", row: dict[str, Any]) -> No
     assert journal["trouble"] == "" and journal["lost"] == journal["unlogged"] >= 5
 
 
-def test_the_manifest_names_the_level(tmp_path: Path) -> None:
+def test_the_manifest_names_the_level_and_the_gateways(tmp_path: Path) -> None:
     from fairlead.adapters.manifest import load
     from fairlead.api.commands.service import gateway_config
 
     path = tmp_path / "fairlead.yaml"
     for level in ("memory", "os", "fsync"):
         wanted = {"service": "m", "data": {"source": "t.csv", "target": "y"}, "train": {},
-                  "serve": {"durability": level}}  # fmt: skip
+                  "serve": {"durability": level, "gateways": 2}}  # fmt: skip
         path.write_text(json.dumps(wanted))
-        assert gateway_config(tmp_path, load(path), "", None).durability == level
+        config = gateway_config(tmp_path, load(path), "", None)
+        assert (config.durability, config.gateways) == (level, 2)

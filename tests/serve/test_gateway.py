@@ -332,8 +332,8 @@ def test_candidate_that_cannot_load_gets_nothing(plant: "Plant", row: dict[str, 
     in_force(plant, 3)
     answer = plant.ask(row)[1]
     assert answer["package"] == str(good) and answer["fallback"] is True
-    assert {r["package"]: r["error"] for r in journaled(plant, answer["id"], 2)} == {
-        str(good): "", str(bad): "no replica is running"}  # fmt: skip
+    said = {r["package"]: r["error"] for r in journaled(plant, answer["id"], 2)}
+    assert said[str(good)] == "" and said[str(bad)].startswith("it cannot be loaded: model.onnx of")
 
 
 def test_restart_without_a_lost_request(plant: "Plant", row: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from fairlead.serve.endpoint import Callers, Endpoint, Table, is_loopback
 from fairlead.serve.frames import ERROR, OK, answer, question, split
 from fairlead.serve.guard import Breaker, Gate
 from fairlead.serve.ids import ALPHABET, Ids, enroll
-from fairlead.serve.metrics import Metrics
+from fairlead.serve.metrics import Metrics, spell
 from fairlead.serve.refusal import REASONS, refusal_of
 
 
@@ -90,7 +90,7 @@ def test_metrics_are_spelled_for_prometheus() -> None:
     assert metrics.counter("a_total", "Help.", name='x"\\\n').n == 2
     metrics.histogram("h_seconds", "Time.").observe([0.0005, 0.02, 99])
     metrics.gauge("g", "Now.", lambda: 1.5)
-    lines = metrics.text().decode().splitlines()
+    lines = spell([*metrics.families(), *Metrics(b="c").families()]).decode().splitlines()
     assert 'a_total{name="x\\"\\\\\\n"} 2' in lines and "g 1.5" in lines
     assert 'h_seconds_bucket{le="0.0005"} 1' in lines and 'h_seconds_bucket{le="0.025"} 2' in lines
     assert 'h_seconds_bucket{le="+Inf"} 3' in lines and "h_seconds_count 3" in lines
@@ -143,13 +143,14 @@ def test_a_package_is_read_only_when_every_byte_is_right(plant: Any) -> None:
     ref = plant.package()
     folder = plant.state / "packages" / ref.digest
     spec = package.read(folder)
-    package.verify(folder, spec)
+    found = package.files(folder, spec)
     assert (folder / "package.json").read_bytes() == canonical(spec)
     model = (folder / "model.onnx").read_bytes()
+    assert found == {"model.onnx": model}
 
     def refused(kind: type[FairleadError]) -> None:
         with pytest.raises(kind):
-            package.verify(folder, package.read(folder))
+            package.files(folder, package.read(folder))
 
     for i in range(0, len(model), max(1, len(model) // 50)):
         (folder / "model.onnx").write_bytes(model[:i] + bytes([model[i] ^ 1]) + model[i + 1 :])

@@ -6,7 +6,15 @@ from typing import Self
 from rich.console import Console
 from rich.text import Text
 
-from fairlead.errors import Conflict, Corrupt, FairleadError, Invalid, Missing, Unavailable
+from fairlead.errors import (
+    Conflict,
+    Corrupt,
+    FairleadError,
+    Forbidden,
+    Invalid,
+    Missing,
+    Unavailable,
+)
 
 __all__ = ["BUG", "REFUSED", "Border"]
 
@@ -14,6 +22,7 @@ REFUSED = 1
 BUG = 70
 STATUS: tuple[tuple[type[FairleadError], int], ...] = (
     (Invalid, 2), (Missing, 3), (Conflict, 4), (Unavailable, 5), (Corrupt, 6),
+    (Forbidden, 7),
 )  # fmt: skip
 
 
@@ -21,7 +30,7 @@ class Border:
     """A context that lets nothing out but an exit status.
 
     0 done, 1 refused by a check, 2 invalid usage or input, 3 missing, 4 conflict, 5 unavailable,
-    6 corrupt, 70 a fault of Fairlead itself, 130 interrupted.
+    6 corrupt, 7 forbidden, 70 a fault of Fairlead itself, 130 interrupted.
     """
 
     def __init__(self, *, debug: bool = False) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from fairlead.errors import Conflict, FairleadError, Invalid, Missing, Unavailable
-from fairlead.settings import STATE
+from fairlead.settings import STATE, token
 
 __all__ = ["Client", "found"]
 
@@ -45,23 +45,30 @@ class Client:
         """Raises what `post` raises."""
         return self._ask("GET", path, b"", {})
 
+    def text(self, path: str) -> str:
+        """An answer that is no JSON. Raises what `post` raises."""
+        status, data = self._send("GET", path, b"", {})
+        return data.decode(errors="replace") if status < 400 else str(_decoded(status, data))
+
     def post(self, path: str, body: bytes, headers: dict[str, str] | None = None) -> Any:
         """Raises Unavailable when nobody answers or the service cannot, else the error it names:
         Missing (404), Conflict (409), Invalid (other 4xx)."""
         return self._ask("POST", path, body, {"content-type": "application/json", **(headers or {})})
 
     def _ask(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Any:
+        return _decoded(*self._send(method, path, body, headers))
+
+    def _send(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self.host, self.port, timeout=TIMEOUT)
         try:
             connection.request(method, path, body or None, {**self._own, **headers})
             answer = connection.getresponse()
-            status, data = answer.status, answer.read()
+            return answer.status, answer.read()
         except (OSError, http.client.HTTPException) as error:
             raise Unavailable(f"{self.url} does not answer: {error}",
                               hint="is `fairlead serve` running?") from None  # fmt: skip
         finally:
             connection.close()
-        return _decoded(status, data)
 
 
 def found(root: Path) -> Client:
@@ -73,11 +80,11 @@ def found(root: Path) -> Client:
     try:
         where = msgspec.json.decode((run / "serve.json").read_bytes(), type=Where)
         asks = msgspec.json.decode((run / "gateway.json").read_bytes(), type=Asks)
-        token = Path(asks.token_file).read_text().strip() if asks.token_file else ""
+        shown = Path(asks.token_file).read_text().strip() if asks.token_file else token()
     except (OSError, msgspec.DecodeError):
         raise Unavailable(f"no service is running for {root.name}",
                           hint="start it with `fairlead serve` in another terminal") from None  # fmt: skip
-    return Client(where.host, where.port, token)
+    return Client(where.host, where.port, shown)
 
 
 def _decoded(status: int, data: bytes) -> Any:

@@ -3,16 +3,20 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Self, cast
 
 from msgspec import Struct
 
 __all__ = ["Answer", "Client"]
 
+GRAIN = 0.002
+"""Seconds by which a timer may be late."""
+
 
 class Answer(Struct, frozen=True):
-    """Status 0 means that the connection broke before an answer came. `seconds`: monotonic."""
+    """Status 0 means that the connection broke before an answer came. `seconds`: from when the
+    request was sent, or (`Client.paced`) was due, whether or not a connection was free."""
 
     status: int
     body: bytes
@@ -26,7 +30,7 @@ class Client:
         self._host, self._port, self._size = host, port, connections
         self._token = f"authorization: Bearer {token}\r\n".encode() if token else b""
         self._idle: list[_Connection] = []
-        self._waiting: deque[tuple[int, bytes]] = deque()
+        self._waiting: deque[tuple[int, bytes, float]] = deque()
         self._answers: list[Answer] = []
         self._left = 0
         self._done: asyncio.Future[None] | None = None
@@ -45,18 +49,44 @@ class Client:
         """POST every JSON body; answers in the order of `bodies`."""
         if not bodies:
             return []
-        head = f"POST {path} HTTP/1.1\r\nhost: {self._host}:{self._port}\r\n".encode()
-        head += self._token.replace(b"%", b"%%") + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n"
-        self._answers = [Answer(0, b"", 0.0)] * len(bodies)
-        self._left = len(bodies)
-        self._waiting = deque((i, head % len(b) + b) for i, b in enumerate(bodies))
-        loop = asyncio.get_running_loop()
-        self._done = loop.create_future()
-        await self._open(min(self._size, len(bodies)), loop)
+        head = self._head(path)
+        done = await self._begin(len(bodies))
+        self._waiting = deque((i, head % len(b) + b, 0.0) for i, b in enumerate(bodies))
         for connection in list(self._idle):
             self._next(connection)
-        await self._done
+        await done
         return self._answers
+
+    async def paced(self, path: str, bodies: Iterable[bytes], rate: float, count: int) -> list[Answer]:
+        """POST `count` bodies, `rate` of them per second whatever becomes of those before: latency
+        counts from when a request was due, so that a service that stalls cannot hide it."""
+        head, source = self._head(path), iter(bodies)
+        done = await self._begin(count)
+        begun, sent = time.perf_counter(), 0
+        while sent < count:
+            now = time.perf_counter()
+            while sent < count and (due := begun + sent / rate) <= now:
+                body = next(source)
+                # What a timer is late is not the service's fault; what a full client is late is.
+                self._waiting.append((sent, head % len(body) + body, due if now - due > GRAIN else now))
+                sent += 1
+                if self._idle:
+                    self._next(self._idle[-1])
+            await asyncio.sleep(max(0.0, begun + sent / rate - time.perf_counter()))
+        await done
+        return self._answers
+
+    def _head(self, path: str) -> bytes:
+        head = f"POST {path} HTTP/1.1\r\nhost: {self._host}:{self._port}\r\n".encode() + self._token
+        return head.replace(b"%", b"%%") + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n"
+
+    async def _begin(self, count: int) -> "asyncio.Future[None]":
+        """Expect so many answers; the future is done when all are there."""
+        loop = asyncio.get_running_loop()
+        self._answers = [Answer(0, b"", 0.0)] * count
+        self._left, self._done = count, loop.create_future()
+        await self._open(min(self._size, count), loop)
+        return self._done
 
     async def _open(self, wanted: int, loop: asyncio.AbstractEventLoop) -> None:
         while len(self._idle) < wanted:
@@ -96,7 +126,7 @@ class Client:
             try:
                 await self._open(len(self._idle) + 1, loop)
             except OSError:
-                index, _ = self._waiting.popleft()
+                index, *_ = self._waiting.popleft()
                 self._answers[index] = Answer(0, b"", 0.0)
                 self._left -= 1
                 continue
@@ -128,9 +158,10 @@ class _Connection(asyncio.Protocol):
     def open(self) -> bool:
         return self._transport is not None
 
-    def send(self, index: int, request: bytes) -> None:
+    def send(self, index: int, request: bytes, due: float) -> None:
+        """`due`: monotonic seconds, 0 means now."""
         assert self._transport is not None
-        self._index, self._data, self._sent = index, b"", time.perf_counter()
+        self._index, self._data, self._sent = index, b"", due or time.perf_counter()
         self._transport.write(request)
 
     def close(self) -> None:

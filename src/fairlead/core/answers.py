@@ -23,6 +23,7 @@ class Answers(Struct, frozen=True, kw_only=True, eq=False):
 
     `live`: the request was assigned to this package (a mirrored twin is not live); `errors`: why it
     failed ("" when it answered); `fallback`: it stood in for another package that failed.
+    `kept`: its inputs were written down (None: of all of them).
     `latency`: seconds. `scores`: float64 [n, k], NaN where there is no answer. `values(names,
     places)`: for each name (request column or ``view.column``) its values at these places, None
     where absent; only what is asked for is decoded.
@@ -41,6 +42,7 @@ class Answers(Struct, frozen=True, kw_only=True, eq=False):
     latency: NDArray[np.float64]
     scores: NDArray[np.float64]
     values: Callable[[Sequence[str], Sequence[int]], list[list[Any]]]
+    kept: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -80,6 +82,7 @@ def _gather(service: str, package: str, batches: list[Batch]) -> Answers:
         latency=np.array([s for b in batches for s in b.latencies], dtype=np.float64),
         scores=matrix([o for b in batches for o in b.outputs]),
         values=_values_of(batches),
+        kept=np.array([body != b"" for b in batches for body in b.bodies], dtype=np.bool_),
     )
 
 

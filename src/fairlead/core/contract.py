@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from math import isfinite
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import Struct
+from msgspec.structs import astuple
 
 from fairlead.core.schema import Column, Dtype, Schema
 from fairlead.errors import Invalid
@@ -35,6 +36,8 @@ SHOWN = 60
 """Characters of an offending value that are repeated to the caller."""
 NEAR = 0.75
 """How alike two column names are (difflib ratio) before one is taken for a typo of the other."""
+KEYS = 10_000
+"""Keys of one row: reading a body slowly and exactly must not hold up everybody else."""
 STRANGERS = 32
 """Unknown names that are compared with a missing one: comparing is slow, and bodies are hostile."""
 
@@ -77,32 +80,31 @@ class Contract:
         self.names = schema.names + self.extras
         self.ignored = 0
         self._known = known | set(self.extras)
-        self._optional = bool(self.extras) or any(c.nullable for c in self.columns)
-        self._checked = tuple(
-            (i, frozenset(c.categories)) for i, c in enumerate(self.columns)
-            if c.dtype == "datetime" or (c.closed and c.categories)
-        )  # fmt: skip
-        self._decode = _decoder(self.columns, self.extras)
+        self._moments = [i for i, c in enumerate(self.columns) if c.dtype == "datetime"]
+        self._width, self._absent = len(self.names), list[None]()
+        self._decode = _decoder(self.columns, self.extras, self._absent)
 
     def read(self, body: bytes | memoryview | msgspec.Raw) -> tuple[Scalar, ...]:
         """The values of one JSON object, in the order of `names`.
 
         Raises Malformed (not a JSON object, a key twice) or Refused (the contract is broken).
         """
+        if type(body) is not bytes:
+            body = bytes(body)
+        seen = self._width
         try:
-            values = msgspec.structs.astuple(self._decode(body))
+            values = astuple(self._decode(body))
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            return self._explain(bytes(body))
-        seen = len(values)
-        if self._optional and UNSET in values:
-            seen -= values.count(UNSET)
-            values = tuple([None if v is UNSET else v for v in values])
-        body = bytes(body)
+            return self._explain(body)
+        finally:
+            if self._absent:
+                seen -= len(self._absent)
+                self._absent.clear()
         # No more colons than columns, or no more quotes than columns and strings take: then no key
         # came twice. Anything else is looked at closely.
         if body.count(b":") != seen and body.count(b'"') != 2 * (seen + _strings(values)):
             _parse(body)
-        return self._finish(body, values) if self._checked else values
+        return self._timed(values) if self._moments else values
 
     def check(self, row: Mapping[str, Any]) -> list[Violation]:
         """Everything that is wrong with a decoded row; empty when nothing is."""
@@ -121,15 +123,13 @@ class Contract:
                                         "send a string or a number"))  # fmt: skip
         return found
 
-    def _finish(self, body: bytes, values: tuple[Any, ...]) -> tuple[Scalar, ...]:
-        """Instants become seconds; a value outside a closed category is refused."""
+    def _timed(self, values: tuple[Any, ...]) -> tuple[Scalar, ...]:
+        """Instants become seconds."""
         out = list(values)
-        for i, allowed in self._checked:
+        for i in self._moments:
             value = out[i]
             if isinstance(value, datetime):
                 out[i] = _seconds(value)
-            elif isinstance(value, str) and value not in allowed:
-                return self._explain(body)
         return tuple(out)
 
     def _explain(self, body: bytes) -> tuple[Scalar, ...]:
@@ -143,22 +143,31 @@ class Contract:
         return tuple(cells) + tuple(row.get(e) for e in self.extras)
 
 
-def _decoder(columns: Sequence[Column], extras: Sequence[str]) -> Callable[..., Any]:
-    """A msgspec struct whose fields are the columns: types are checked while decoding, in C."""
+def _decoder(
+    columns: Sequence[Column], extras: Sequence[str], absent: list[None]
+) -> Callable[..., Any]:
+    """A msgspec struct whose fields are the columns: types and closed categories are checked while
+    decoding, in C. Every column that is not there, and need not be, adds one item to `absent`."""
+    missing = msgspec.field(default_factory=lambda: absent.append(None))
     fields: list[tuple[Any, ...]] = []
     rename: dict[str, str] = {}
     for i, column in enumerate(columns):
         rename[f"c{i}"] = column.name
-        kind = _TYPES[column.dtype]
-        fields.append((f"c{i}", kind | None | UnsetType, UNSET) if column.nullable
-                      else (f"c{i}", kind))  # fmt: skip
+        kind = _kind(column)
+        fields.append((f"c{i}", kind | None, missing) if column.nullable else (f"c{i}", kind))
     for i, name in enumerate(extras):
         rename[f"x{i}"] = name
-        fields.append((f"x{i}", Scalar | UnsetType, UNSET))
+        fields.append((f"x{i}", Scalar, missing))
     row = msgspec.defstruct("Row", fields, rename=rename, forbid_unknown_fields=True,
                             kw_only=True, gc=False)  # fmt: skip
     decode: Callable[..., Any] = msgspec.json.Decoder(row).decode
     return decode
+
+
+def _kind(column: Column) -> Any:
+    """The type that msgspec checks a cell for."""
+    kind = _TYPES[column.dtype]
+    return Literal[column.categories] if kind is str and column.closed and column.categories else kind
 
 
 def _strings(values: tuple[Any, ...]) -> int:
@@ -167,6 +176,8 @@ def _strings(values: tuple[Any, ...]) -> int:
 
 def _parse(body: bytes) -> dict[str, Any]:
     """The object, with every key once. Raises Malformed."""
+    if min(body.count(b":"), body.count(b'"') // 2) > KEYS:
+        raise Malformed(f"the row has more than {KEYS} keys", hint="send the model's columns only")
     twice: list[str] = []
 
     def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from fairlead.core.encoding import FLOAT32_MAX, Codes, Encoding, Flag, Number, c
 
 __all__ = ["Encoder"]
 
+LOW, HIGH = -FLOAT32_MAX, FLOAT32_MAX
 Cell = Any
 Wide = Callable[[Cell], list[float]]
 
@@ -47,7 +48,8 @@ class Encoder:
                 cells = self._spread(cells)
             return self._pack(*cells)
         except (PackingError, OverflowError):
-            return self._pack(*[_single(c) for c in cells])
+            return self._pack(*[nan if c is None else c if LOW <= c <= HIGH else _clamp(c)
+                                for c in cells])  # fmt: skip
         except KeyError:
             compile_row(self.encoding)(dict(zip(self.names, values, strict=False)))
             raise
@@ -86,8 +88,6 @@ def _wide(encoding: Encoding, place: int) -> Wide:
     return lambda value: encode({column.column: value})
 
 
-def _single(value: Cell) -> float:
-    """What float32 holds of a value: null is NaN, larger magnitudes are clamped."""
-    if value is None or value != value:
-        return nan
-    return float(max(-FLOAT32_MAX, min(FLOAT32_MAX, value)))
+def _clamp(value: float) -> float:
+    """What float32 holds of a value that is too large, or NaN."""
+    return value if value != value else max(LOW, min(HIGH, value))

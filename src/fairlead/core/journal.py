@@ -18,6 +18,8 @@ the gateway is killed before; os: handed to the kernel, lost in a power cut only
 HEADER = b"FLJ1\n"
 _PREFIX = Layout("<II")
 MAX_FRAME = 64 * 2**20
+HOLE, PAGE = bytes(512), 4096
+"""What a power cut leaves where a file had grown but its data was not yet on the disk."""
 
 
 class Batch(msgspec.Struct, frozen=True, tag="b", array_like=True, kw_only=True):
@@ -25,6 +27,7 @@ class Batch(msgspec.Struct, frozen=True, tag="b", array_like=True, kw_only=True)
 
     `bodies`: the request row as raw JSON object; `features`: values joined from the online store;
     `outputs`: raw scores (None when the package failed), `errors`: why it failed ("" when not).
+    `traces`: of callers that brought one ("": the id names it, `core.trace`); empty when none did.
     """
 
     service: str
@@ -41,6 +44,7 @@ class Batch(msgspec.Struct, frozen=True, tag="b", array_like=True, kw_only=True)
     errors: list[str]
     fallback: list[bool]
     latencies: list[float]
+    traces: list[str] = []
 
 
 class Note(msgspec.Struct, frozen=True, tag="f", array_like=True, kw_only=True):
@@ -67,18 +71,19 @@ def frame(entry: Entry) -> bytes:
 def frames(data: bytes | memoryview, offset: int = 0) -> Iterator[tuple[Entry, int]]:
     """Entries from `offset` on, each with the offset behind it.
 
-    Stops silently at a torn tail (the writer was killed there, or is still writing). Raises
-    Corrupt when a complete frame does not match its checksum and more data follows.
+    Stops silently at a torn tail (the writer was killed there, or is still writing) and at the
+    zeros of a power cut. Raises Corrupt when a complete frame does not match its checksum and more
+    data follows.
     """
     view = memoryview(data)
     while offset + _PREFIX.size <= len(view):
         size, check = _PREFIX.unpack_from(view, offset)
         start, end = offset + _PREFIX.size, offset + _PREFIX.size + size
-        if size > MAX_FRAME or end > len(view):
+        if not 0 < size <= MAX_FRAME or end > len(view):
             return
         payload = view[start:end]
         if crc32(payload) != check:
-            if end == len(view):
+            if not any(view[end:]) or HOLE in bytes(view[offset : end + PAGE]):
                 return
             raise Corrupt(f"journal frame at byte {offset} does not match its checksum",
                           hint="the disk changed written bytes: restore the segment")  # fmt: skip

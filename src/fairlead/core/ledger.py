@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fairlead.core.answers import Answers
 from fairlead.core.join import keys_of
+from fairlead.core.target import label
 
 __all__ = ["FAILED", "FALLBACK", "LIVE", "Ledger", "Rows"]
 
@@ -17,10 +18,15 @@ LIVE, FALLBACK, FAILED = 1, 2, 4
 """Flags: assigned to this package; standing in for another that failed; gave no answer."""
 
 
+GROUPS = 64
+"""Groups of one slice column that are told apart; rows of later ones belong to none."""
+
+
 class Rows(Struct, frozen=True, eq=False):
     """n predictions as columns. `key`: of the id; `unit`: key of the sticky unit, 0 when the unit
     is the request itself; `package`: index into `Ledger.packages`; `latency`: seconds;
-    `scores`: float64 [n, k], NaN where there is none."""
+    `scores`: float64 [n, k], NaN where there is none. `groups`: int8 [n, c], of each slice column the
+    place of the row's value in `Ledger.groups`, -1 for none."""
 
     key: NDArray[np.uint64]
     unit: NDArray[np.uint64]
@@ -31,6 +37,7 @@ class Rows(Struct, frozen=True, eq=False):
     flags: NDArray[np.uint8]
     propensity: NDArray[np.float32]
     scores: NDArray[np.float64]
+    groups: NDArray[np.int8]
 
     def __len__(self) -> int:
         return len(self.key)
@@ -42,15 +49,16 @@ class Rows(Struct, frozen=True, eq=False):
 
 class Ledger:
     """Grows at the end, forgets at the front. Positions count from the first row ever added;
-    nothing asked before `floor` is complete."""
+    nothing asked before `floor` is complete. `groups`: of each slice column its values so far."""
 
-    def __init__(self, limit: int = 2_000_000) -> None:
+    def __init__(self, limit: int = 2_000_000, slices: Sequence[str] = ()) -> None:
         self.packages: list[str] = []
+        self.groups: dict[str, dict[str, int]] = {name: {} for name in slices}
         self.first = 0
         self.floor = -inf
         self._limit = limit
         self._size = 0
-        self._room = _blank(1024, 1)
+        self._room = _blank(1024, 1, len(self.groups))
 
     @property
     def end(self) -> int:
@@ -65,7 +73,7 @@ class Ledger:
 
     def append(self, answers: Answers) -> None:
         """Add the answers of one package; the oldest rows go when there are too many."""
-        new = _rows(answers, self.index(answers.package))
+        new = _rows(answers, self.index(answers.package), self._grouped(answers))
         width = max(new.scores.shape[1], self._room.scores.shape[1])
         if self._size + len(new) > len(self._room) or width > self._room.scores.shape[1]:
             self._grow(self._size + len(new), width)
@@ -78,6 +86,17 @@ class Ledger:
         self._size += len(new)
         if self._size > self._limit + self._limit // 4:
             self._forget(self._size - self._limit)
+
+    def _grouped(self, answers: Answers) -> NDArray[np.int8]:
+        found = np.full((len(answers), len(self.groups)), -1, dtype=np.int8)
+        columns = answers.values(list(self.groups), range(len(answers))) if self.groups else []
+        for i, (places, values) in enumerate(zip(self.groups.values(), columns, strict=True)):
+            named = [None if v is None else label(v) for v in values]
+            for name in dict.fromkeys(named):
+                if name is not None and len(places) < GROUPS:
+                    places.setdefault(name, len(places))
+            found[:, i] = [-1 if name is None else places.get(name, -1) for name in named]
+        return found
 
     def rows(self, start: int = 0, end: int | None = None) -> Rows:
         """Rows between two positions (a view; those already forgotten are missing)."""
@@ -105,7 +124,7 @@ class Ledger:
         self.floor = float(self._room.at[0]) if self._size else self.floor
 
     def _grow(self, size: int, width: int) -> None:
-        room = _blank(max(size, 2 * len(self._room)), width)
+        room = _blank(max(size, 2 * len(self._room)), width, len(self.groups))
         for name in Rows.__struct_fields__:
             before = getattr(self._room, name)[: self._size]
             if name == "scores":
@@ -115,22 +134,23 @@ class Ledger:
         self._room = room
 
 
-def _blank(size: int, width: int) -> Rows:
+def _blank(size: int, width: int, columns: int) -> Rows:
     return Rows(
         np.empty(size, np.uint64), np.empty(size, np.uint64), np.empty(size, np.float64),
         np.empty(size, np.float32), np.empty(size, np.int64), np.empty(size, np.int16),
         np.empty(size, np.uint8), np.empty(size, np.float32), np.full((size, width), np.nan),
+        np.empty((size, columns), np.int8),
     )  # fmt: skip
 
 
-def _rows(answers: Answers, package: int) -> Rows:
+def _rows(answers: Answers, package: int, groups: NDArray[np.int8]) -> Rows:
     failed = np.array([bool(e) for e in answers.errors], dtype=np.bool_)
     flags = LIVE * answers.live + FALLBACK * answers.fallback + FAILED * failed
     keys = keys_of(answers.ids)
     return Rows(
         keys, _units(answers.ids, answers.units), answers.at, answers.latency.astype(np.float32),
         answers.epoch, np.full(len(keys), package, np.int16), flags.astype(np.uint8),
-        answers.propensity.astype(np.float32), answers.scores,
+        answers.propensity.astype(np.float32), answers.scores, groups,
     )  # fmt: skip
 
 

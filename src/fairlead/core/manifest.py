@@ -6,9 +6,12 @@ from msgspec import Struct
 
 from fairlead.core.journal import Durability
 
-__all__ = ["AggregateText", "CheckText", "DataSection", "FeatureSection", "GateSection", "Manifest",
-           "MonitorText", "ReleaseSection", "RetrainSection", "ServeSection", "StepText",
-           "TrainSection"]  # fmt: skip
+__all__ = ["AggregateText", "AlertmanagerText", "AlertsSection", "AuditSection", "CheckText",
+           "CommandText", "DataSection", "EnvironmentSection",
+           "EmailText", "FeatureSection", "FeedbackText", "GateSection", "GovernanceSection",
+           "LogSection", "Manifest", "MonitorText", "ReceiverText", "ReleaseSection",
+           "RetrainSection", "ServeSection", "SlackText", "StepText", "TrainSection",
+           "WatchSection", "WebhookText"]  # fmt: skip
 
 Value = str | int | float | bool | None
 
@@ -72,12 +75,16 @@ class CheckText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class GateSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`checks`: beside the ready-made ones (no worse than the baseline, schema, latency)."""
+    """`checks`: beside the ready-made ones (no worse than the baseline, schema, latency).
+    `replay`: so many recorded requests go through the candidate as well (0: none); `max_flips`: the
+    share of them, and of any group among them, that it may decide otherwise (1: all)."""
 
     checks: tuple[CheckText, ...] = ()
     margin: float = 0.01
     confidence: float = 0.95
     latency_ms: float = 50.0
+    replay: int = 10_000
+    max_flips: float = 0.5
 
 
 class StepText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -90,14 +97,34 @@ class StepText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pin: tuple[str, ...] = ()
 
 
+class FeedbackText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A guardrail on one feedback: an event (a purchase: true, or a number above 0) or an amount per
+    unit, cut off at `cap`. `better`: more of it, or less. `loss`: the share of it whose loss must be
+    ruled out before the release goes on; with `wait` false silence does not hold it, only proven
+    harm counts. `planned`: units of an amount after which its interval is to be tightest."""
+
+    kind: Literal["event", "amount"] = "event"
+    better: Literal["more", "less"] = "more"
+    loss: float = 0.2
+    cap: float = 0.0
+    planned: int = 20_000
+    wait: bool = True
+
+
 class ReleaseSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`plan` by name, or `steps` by hand. alpha, beta: the two stated errors. `max_errors`: a share
-    of errors proven to lie below this needs no comparison with the baseline. `margin`: the loss a
+    of errors proven to lie below this needs no comparison with the baseline. `max_slower`: how many
+    times as long as the baseline a candidate may take at the baseline's own p50 to p99.5 (5 ms more
+    are nobody's harm); 1 allows nothing, 0 does not look. `margin`: the loss a
     shadow may have on labelled requests (Brier, share wrong, scaled error). `min_pairs`: labelled
     requests a shadow answers before it is judged by them: enough to span several days, since rows
     of one day resemble each other. `goal`: feedback name or metric, the higher the better, that
     picks the winner of an `ab_test` and moves the shares of a `bandit`; both last `days`. The
-    candidates of an `ab_test` divide the last of `shares` among them."""
+    candidates of an `ab_test` divide the last of `shares` among them. `feedback`: guardrails by the
+    name of the feedback; ``label`` counts answers that a label proves wrong. `max_flips`: the share
+    of decisions, as a whole and in any group of `data.slices`, that a shadow may take otherwise than
+    the baseline, labels or not (1: all; it is told, and nothing waits for it). `min_pairs` 0: labels
+    are not waited for."""
 
     plan: Literal[
         "replace", "blue_green", "canary", "shadow", "shadow_canary", "ab_test", "bandit"
@@ -113,37 +140,72 @@ class ReleaseSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     alpha: float = 0.05
     beta: float = 0.05
     slow_ms: float = 100.0
+    max_slower: float = 1.1
     max_errors: float = 0.002
     margin: float = 0.01
     min_pairs: int = 500
+    max_flips: float = 1.0
+    feedback: dict[str, FeedbackText] = {}
 
 
 class ServeSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`fallback`: the answer when even the baseline fails (none: 503 with Retry-After).
     `token_file`: file with the token callers must show; needed when `host` is not loopback.
-    `durability`: what the acknowledgement of a prediction means for its log."""
+    `durability`: what the acknowledgement of a prediction means for its log. `grpc_port`: 0 is off.
+    `access_log`: share of the requests that are written down; refusals all are, unless it is 0.
+    `trace_to`: where an OTLP receiver takes traces over HTTP, for `trace_share` of the requests that
+    bring no decision of their own. `cpu_hour_price`: for the cost of predictions; 0 counts seconds.
+    `replica_memory_mb`: growth after which a replica is replaced; `load_seconds`: longest loading."""
 
     host: str = "127.0.0.1"
     port: int = 8080
     deadline_ms: float = 1000.0
     max_body_kb: int = 1024
     max_queue: int = 1024
+    gateways: int = 1
     replicas: int = 1
+    replica_memory_mb: int = 1024
+    load_seconds: float = 60.0
     token_file: str = ""
     fallback: Value = None
     durability: Durability = "os"
+    grpc_port: int = 0
+    access_log: float = 0.0
+    trace_to: str = ""
+    trace_share: float = 0.01
+    cpu_hour_price: float = 0.0
 
 
 class MonitorText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Watch `measure` over `window`; on failure do `then`."""
+    """Watch `measure` over `window`, of all rows or of a `slice`; on failure do `then`."""
 
     measure: str
     window: str = "1d"
     min: float | None = None
     max: float | None = None
     min_n: int = 200
-    then: tuple[Literal["alert", "rollback", "retrain"], ...] = ("alert",)
+    slice: str = ""
+    every: str = ""
+    then: tuple[Literal["alert", "rollback", "retrain", "hold"], ...] = ("alert",)
     cooldown: str = "1d"
+
+
+class WatchSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`false_alarms`: so many all monitors of the project together may raise. `ready_made`: watch
+    what nobody wrote a monitor for, too."""
+
+    false_alarms: str = "1 per quarter"
+    ready_made: bool = True
+
+
+class LogSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What of a prediction reaches the disk: `redact` columns as a keyed hash, `drop` columns not
+    at all; of `sample` of the requests inputs and features. `retention`: older ones are deleted."""
+
+    redact: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    sample: float = 1.0
+    retention: str = ""
 
 
 class RetrainSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -151,6 +213,112 @@ class RetrainSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     window: str = ""
     cooldown: str = "7d"
+
+
+class EnvironmentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What this project is (dev, staging, prod), and whose packages may go live in it: `accepts`
+    names the public keys (hex) of other environments by their names; none: packages made here.
+    `promoted`: only those that were promoted there."""
+
+    name: str = "dev"
+    accepts: dict[str, str] = {}
+    promoted: bool = True
+
+
+class GovernanceSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`approvals`: so many people, none of whom made the package, let a release start; what nobody
+    used `expires` after it was asked for."""
+
+    approvals: int = 0
+    expires: str = "7d"
+
+
+class AuditSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`checkpoints`: where signed checkpoints of the audit log go (a folder, ``s3://bucket/prefix``,
+    ``git+FOLDER``), at least `every` so often and after so many `entries`."""
+
+    checkpoints: tuple[str, ...] = ()
+    every: str = "60s"
+    entries: int = 1000
+
+
+class WebhookText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A POST of JSON, signed when a secret is given. `allow_private`: the receiver is in the own
+    network, or on this machine."""
+
+    url: str = ""
+    url_env: str = ""
+    url_file: str = ""
+    secret_env: str = ""
+    secret_file: str = ""
+    allow_private: bool = False
+
+
+class SlackText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An incoming webhook of a chat; its address is a secret."""
+
+    url_env: str = ""
+    url_file: str = ""
+    allow_private: bool = False
+
+
+class AlertmanagerText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Prometheus Alertmanager, by the address before /api/v2."""
+
+    url: str = ""
+    url_env: str = ""
+    url_file: str = ""
+    token_env: str = ""
+    token_file: str = ""
+    allow_private: bool = False
+
+
+class EmailText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A mail server, who writes, and to whom."""
+
+    host: str
+    sender: str
+    to: tuple[str, ...]
+    port: int = 587
+    tls: Literal["starttls", "tls", "none"] = "starttls"
+    user: str = ""
+    password_env: str = ""
+    password_file: str = ""
+    allow_private: bool = False
+
+
+class CommandText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A program and its arguments, run in the project's folder without a shell."""
+
+    run: tuple[str, ...]
+    timeout: str = "10s"
+
+
+class ReceiverText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Exactly one way to be told; `name` where there are several of a kind."""
+
+    name: str = ""
+    webhook: WebhookText | None = None
+    slack: SlackText | None = None
+    email: EmailText | None = None
+    alertmanager: AlertmanagerText | None = None
+    command: CommandText | None = None
+
+    @property
+    def kinds(self) -> list[str]:
+        """The ways that are given."""
+        return [k for k in self.__struct_fields__ if k != "name" and getattr(self, k) is not None]
+
+    @property
+    def title(self) -> str:
+        """The name, or else the kind."""
+        return self.name or self.kinds[0]
+
+
+class AlertsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who is told of alerts; the file .fairlead/alerts.log always is."""
+
+    to: tuple[ReceiverText, ...] = ()
 
 
 class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -164,4 +332,10 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     release: ReleaseSection = ReleaseSection()
     serve: ServeSection = ServeSection()
     monitors: dict[str, MonitorText] = {}
+    alerts: AlertsSection = AlertsSection()
+    watch: WatchSection = WatchSection()
+    log: LogSection = LogSection()
     retrain: RetrainSection = RetrainSection()
+    audit: AuditSection = AuditSection()
+    environment: EnvironmentSection = EnvironmentSection()
+    governance: GovernanceSection = GovernanceSection()

@@ -16,12 +16,21 @@ from fairlead.core.manifest import MonitorText
 from fairlead.core.ref import Ref
 from fairlead.core.traffic import DAY
 
-__all__ = ["MEASURES", "Look", "Monitor", "Watch", "due", "level", "look", "monitors", "remembered"]
+__all__ = ["FAMILIES", "MEASURES", "Look", "Monitor", "Watch", "budget", "due", "level", "look",
+           "monitors", "proves", "ready_made", "remembered", "spacing"]  # fmt: skip
 
 LOOKS = 8
 """A window is judged so many times while it passes: trouble is seen after an eighth of it."""
 
 QUARTER = 91 * DAY
+
+PERIODS = {"day": DAY, "week": 7 * DAY, "month": QUARTER / 3, "quarter": QUARTER, "year": 4 * QUARTER}
+
+PROOF = "drift_evidence"
+"""The measure whose false alarms the detectors bound themselves, not the width of an interval."""
+
+FAMILIES = frozenset({"drift", "nulls", "unseen", PROOF, "lost", "skew"})
+"""Measures that are also known of one column, or metric: ``drift:column``, ``lost:auc``."""
 
 MEASURES: dict[str, str] = {
     "volume": "requests in the window",
@@ -34,9 +43,10 @@ MEASURES: dict[str, str] = {
     "mean_prediction": "mean predicted value (regression)",
     "labelled": "share of predictions whose truth has arrived",
     "label_delay": "median seconds from question to truth",
-    "drift": "largest population stability index of a column against training",
-    "nulls": "largest rise of the share of missing values in a column",
-    "unseen": "largest rise of the share of values outside what training saw",
+    "drift": "largest population stability index of a column, or of the answers, against training",
+    "drift_evidence": "evidence that a column, or the answers, moved, over what an alarm needs",
+    "nulls": "largest rise of the share of missing values in a column, above the worst reference day",
+    "unseen": "largest rise of the share of values outside what training saw, above the worst day",
     "auc": "area under the ROC curve, of labelled predictions (binary)",
     "accuracy": "share of right classes, of labelled predictions",
     "brier": "mean squared error of the probability (binary)",
@@ -48,17 +58,45 @@ MEASURES: dict[str, str] = {
     "rmse": "root mean squared error (regression)",
     "mae": "mean absolute error (regression)",
     "r2": "explained share of the variance (regression)",
+    "lost": "loss of AUC (accuracy of many classes, R2) against the rows held out in training",
+    "estimated_auc": "AUC expected without labels (binary); blind to concept drift",
+    "estimated_accuracy": "accuracy expected without labels; blind to concept drift",
+    "estimated_brier": "Brier score expected without labels (binary); blind to concept drift",
+    "estimated_mae": "mean absolute error expected without labels; blind to concept drift",
+    "estimated_rmse": "root mean squared error expected without labels; blind to concept drift",
+    "estimated_lost": "the same loss, expected without labels; blind to concept drift",
+    "missed": "how much worse the truth is than was expected without it: concept drift",
+    "silence": "seconds since the last request",
+    "unserved": "largest share of values of a feature not served though the facts have them",
+    "late": "largest share of served values of a feature that were right before a late fact came",
+    "skew": "largest share of served values of a feature that differ from those recomputed from the facts",
 }
-"""What a monitor can watch; drift, nulls and unseen also of one column, as ``drift:column``."""
+"""What a monitor can watch."""
+
+READY = {
+    "errors": MonitorText(measure="errors", max=0.01, window="1h"),
+    "slow": MonitorText(measure="slow", max=0.05, window="1h"),
+    "nulls": MonitorText(measure="nulls", max=0.1, cooldown="7d"),
+    "unseen": MonitorText(measure="unseen", max=0.2, cooldown="7d"),
+    "drift": MonitorText(measure=PROOF, max=1.0, cooldown="7d"),
+    "quality": MonitorText(measure="lost", max=0.05, window="7d", min_n=500, cooldown="7d"),
+    "estimate": MonitorText(measure="estimated_lost", max=0.05, min_n=1000, cooldown="7d"),
+    "concept": MonitorText(measure="missed", max=0.05, window="7d", min_n=500, cooldown="7d"),
+    "unserved": MonitorText(measure="unserved", max=0.05, cooldown="7d"),
+    "skew": MonitorText(measure="skew", max=0.001, then=("alert", "hold"), cooldown="7d"),
+}
+"""What is watched in every project. Each only tells somebody; skew also holds a running release."""
 
 
 class Monitor(Struct, frozen=True, kw_only=True):
-    """A check on the last `window` seconds; after it fired it keeps quiet for `cooldown` seconds."""
+    """A check on the last `window` seconds, made `every` so many; after it fired it keeps quiet for
+    `cooldown` seconds."""
 
     name: str
     check: Check
     window: float
     cooldown: float
+    every: float
 
 
 class Watch(Struct, frozen=True, kw_only=True):
@@ -87,27 +125,57 @@ def monitors(texts: Mapping[str, MonitorText]) -> tuple[Monitor, ...]:
         Monitor(
             name=name,
             check=Check(
-                name=name, measure=text.measure, min_n=0 if text.measure == "volume" else text.min_n,
+                name=name, measure=text.measure, min_n=0 if text.measure in ("volume", "silence") else text.min_n,
                 rule=Bound(low=text.min, high=text.max, certain=True),
                 on_fail=frozenset(Action(a) for a in text.then), on_unknown=frozenset(),
+                slice=text.slice,
             ),
             window=seconds(text.window),
             cooldown=seconds(text.cooldown),
+            every=seconds(text.every) if text.every else seconds(text.window) / LOOKS,
         )
         for name, text in texts.items()
     )  # fmt: skip
 
 
+def ready_made(own: Mapping[str, MonitorText]) -> dict[str, MonitorText]:
+    """`own` monitors, and those of READY whose name is free and whose measure none of them watches."""
+    watched = {m.measure.partition(":")[0] for m in own.values()}
+    free = {n: t for n, t in READY.items() if n not in own and t.measure not in watched}
+    return {**own, **free}
+
+
+def budget(text: str) -> float:
+    """False alarms a quarter that ``1 per quarter`` (day, week, month, year) stands for."""
+    count, _, period = text.partition(" per ")
+    return float(count) * QUARTER / PERIODS[period]
+
+
 def level(all_monitors: Sequence[Monitor], per_quarter: float = 1.0) -> float:
     """The level of every interval, so that all looks of a quarter together raise `per_quarter`
-    false alarms at most (on the average; intervals that cover as they say)."""
-    looks = sum(QUARTER * LOOKS / m.window for m in all_monitors)
-    return 1 - min(0.05, per_quarter / looks) if looks else 0.95
+    false alarms at most (on the average; intervals that cover as they say). Detectors of drift take
+    their share of these off: one part, however many of them there are."""
+    ordinary = [m for m in all_monitors if not proves(m)]
+    looks = sum(QUARTER / m.every for m in ordinary)
+    share = len(ordinary) / (len(ordinary) + any(map(proves, all_monitors)) or 1)
+    return 1 - min(0.05, per_quarter * share / looks) if looks and per_quarter else 0.95
+
+
+def spacing(all_monitors: Sequence[Monitor], per_quarter: float = 1.0) -> float:
+    """Daily windows between two false alarms of the drift detectors, all columns together: what
+    `level` leaves of the budget."""
+    ordinary = sum(not proves(m) for m in all_monitors)
+    return QUARTER / DAY * (ordinary + 1) / max(per_quarter, 1e-9)
+
+
+def proves(monitor: Monitor) -> bool:
+    """Whether detectors stand behind it, whose false alarms `spacing` bounds."""
+    return monitor.check.measure.partition(":")[0] == PROOF
 
 
 def due(monitor: Monitor, watch: Watch, now: float) -> bool:
     """Whether it is time to look again. A clock that went back makes it due."""
-    return not 0 <= now - watch.judged_at < monitor.window / LOOKS
+    return not 0 <= now - watch.judged_at < monitor.every
 
 
 def look(

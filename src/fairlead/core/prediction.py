@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from fairlead.core.ref import Ref
 
-__all__ = ["Feedback", "Prediction"]
+__all__ = ["Feedback", "Prediction", "Reach"]
 
 
 class Prediction(Struct, frozen=True, kw_only=True):
@@ -17,6 +17,7 @@ class Prediction(Struct, frozen=True, kw_only=True):
     `fallback`: the caller got this answer because another package failed.
     `unit`: the sticky unit; `latency`: seconds on the monotonic clock; `at`: UTC seconds.
     `inputs`: the request row as sent; `features`: values joined from the online store.
+    `trace`: W3C trace id that the caller brought; without one, `core.trace.trace_of` the id.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Prediction(Struct, frozen=True, kw_only=True):
     live: bool
     propensity: float
     epoch: int
+    trace: str = ""
 
 
 class Feedback(Struct, frozen=True, kw_only=True):
@@ -42,3 +44,16 @@ class Feedback(Struct, frozen=True, kw_only=True):
     name: str = "label"
     value: float | str | bool
     at: float
+
+
+class Reach(Struct, frozen=True, kw_only=True):
+    """How far a package reached. `answers`: that callers saw; `mirrored`: answers nobody saw, and
+    failed attempts. `units`: distinct ones among the answers. `newest`: ids of the last answers."""
+
+    package: Ref
+    answers: int = 0
+    mirrored: int = 0
+    units: int = 0
+    first_at: float = 0.0
+    last_at: float = 0.0
+    newest: tuple[str, ...] = ()

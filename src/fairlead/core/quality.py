@@ -5,20 +5,25 @@ from math import inf, nextafter
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from fairlead.core.artifact import PackageSpec
+from fairlead.core.artifact import PackageSpec, Task
 from fairlead.core.evidence import Evidence, Moments, Tally
 from fairlead.core.join import BOOL, TEXT, Truth
 from fairlead.core.ledger import LIVE, Rows
 from fairlead.core.metrics import METRICS, metric_interval
 from fairlead.core.ref import Ref
 from fairlead.core.target import NO, YES, label
-from fairlead.core.vitals import Frame
+from fairlead.core.vitals import Frame, older
 
-__all__ = ["Judged", "judged", "maturity", "numbers", "pairs", "reward", "wrong"]
+__all__ = ["AGES", "Judged", "cohorts", "judged", "maturity", "misses", "numbers", "pairs", "reward", "truths",
+           "wrong"]  # fmt: skip
 
 Vector = NDArray[np.float64]
+
+AGES = {"1h": 3_600.0, "1d": 86_400.0, "7d": 604_800.0, "28d": 2_419_200.0}
+"""Ages at which cohorts of predictions are compared."""
 
 FIRST_PAIRS = 32
 """Pairs in the first window of paired losses; every later window doubles what was seen."""
@@ -42,22 +47,32 @@ def judged(rows: Rows, truth: Truth, spec: PackageSpec) -> Judged:
     place = truth.place(rows.key)
     chosen = (place >= 0) & np.isfinite(rows.scores[:, :width]).all(axis=1)
     some, place = rows.where(chosen), place[chosen]
-    y = _read(truth, place, spec)
+    y = _read(truth, place, spec.task, spec.classes)
     order = np.lexsort((some.package, some.key, some.at))
     order = order[np.isfinite(y[order])]
     return Judged(some.where(order), y[order], truth.at[place[order]])
 
 
-def _read(truth: Truth, place: NDArray[np.intp], spec: PackageSpec) -> Vector:
+def truths(keys: NDArray[np.uint64], truth: Truth, task: Task, classes: Sequence[str]) -> Vector:
+    """The label of each prediction as the number that metrics read; NaN where none is known."""
+    place = truth.place(keys)
+    y = np.full(len(keys), np.nan)
+    y[place >= 0] = _read(truth, place[place >= 0], task, classes)
+    return y
+
+
+def _read(
+    truth: Truth, place: NDArray[np.intp], task: Task, classes: Sequence[str]
+) -> Vector:
     """Labels as the numbers that metrics read; NaN for one that fits no class."""
     code, kind = truth.code[place], truth.kind[place]
-    if spec.task == "regression":
+    if task == "regression":
         return np.where(kind == TEXT, np.nan, code)
     y = np.full(len(code), np.nan)
     for one in np.unique(kind).tolist():
         codes, at = np.unique(code[kind == one], return_inverse=True)
-        classes = [_class(_name(c, one, truth.words), spec.classes) for c in codes.tolist()]
-        y[kind == one] = np.array(classes, dtype=np.float64)[at]
+        read = [_class(_name(c, one, truth.words), classes) for c in codes.tolist()]
+        y[kind == one] = np.array(read, dtype=np.float64)[at]
     return y
 
 
@@ -98,6 +113,19 @@ def numbers(data: Judged, frame: Frame, spec: PackageSpec) -> Iterator[Evidence]
                                                threshold=spec.threshold, level=frame.level)  # fmt: skip
             if value == value:
                 yield frame.number(metric.name, value, len(data.y), low, high)
+
+
+def cohorts(data: Judged, frame: Frame, spec: PackageSpec) -> Iterator[Evidence]:
+    """Every metric by the age of the predictions, as slice ``age=7d``: of predictions asked in a
+    window that ended so long ago, by the labels that came within that age. So each had the same
+    time for its label to come, and windows of other weeks compare at equal age.
+    """
+    for name, age in AGES.items():
+        at = data.rows.at
+        ripe = (at >= frame.since - age) & (at <= frame.until - age)
+        aged = data.where(ripe & (data.known_at - at <= age))
+        for seen in numbers(aged, older(frame, age), spec):
+            yield replace(seen, slice=f"age={name}")
 
 
 def reward(rows: Rows, truth: Truth, frame: Frame, name: str) -> Iterator[Evidence]:
@@ -163,7 +191,7 @@ def pairs(
     gap = _losses(*candidate, scale)[ours] - _losses(*baseline, scale)[theirs]
     yield from _doubling(subject, "brier_pair", (gap + 1) / 2, a.rows.at[ours])
     if candidate[1].task != "regression":
-        gap = _misses(*candidate)[ours] - _misses(*baseline)[theirs]
+        gap = misses(*candidate)[ours] - misses(*baseline)[theirs]
         yield from _doubling(subject, "wrong_pair", (gap + 1) / 2, a.rows.at[ours])
 
 
@@ -182,10 +210,10 @@ def _losses(data: Judged, spec: PackageSpec, scale: float) -> Vector:
     if spec.task == "binary":
         return np.asarray(np.clip((scores - data.y) ** 2, 0.0, 1.0))
     if spec.task == "multiclass":
-        return _misses(data, spec)
+        return misses(data, spec)
     return np.asarray(np.clip(np.abs(scores - data.y) / scale, 0.0, 1.0))
 
 
-def _misses(data: Judged, spec: PackageSpec) -> Vector:
+def misses(data: Judged, spec: PackageSpec) -> Vector:
     """1 where the class was wrong."""
     return np.asarray(_guess(data.rows, spec) != data.y, dtype=np.float64)

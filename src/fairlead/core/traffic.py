@@ -1,17 +1,20 @@
 """Traffic: who answers a request. Every release strategy is a list of steps, and only that."""
 
+from collections.abc import Callable
+from functools import partial
 from hashlib import blake2b
 from math import inf, log
+from struct import Struct as Layout
 
 from msgspec import Struct
 
-from fairlead.core.check import Balance, Check, Harm, Odds, PairedLoss
+from fairlead.core.check import Amount, Balance, Check, Harm, Odds, PairedLoss
 from fairlead.core.ref import Ref
 from fairlead.errors import Invalid
 
 __all__ = ["DAY", "HOUR", "MINUTE", "Adaptive", "Arm", "Assignment", "Fixed", "Route", "Step",
-           "TrafficPlan", "ab_test", "assign", "bandit", "blue_green", "canary", "replace",
-           "shadow"]  # fmt: skip
+           "TrafficPlan", "ab_test", "assign", "bandit", "blue_green", "canary",
+           "chooser", "replace", "shadow"]  # fmt: skip
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 
@@ -68,7 +71,7 @@ class Step(Struct, frozen=True, kw_only=True):
 
     def _refuse_starved(self, check: Check) -> None:
         live = isinstance(self.share, Adaptive) or self.share.weight > 0
-        if isinstance(check.rule, Harm | Balance) and not live and not self.mirror:
+        if isinstance(check.rule, Harm | Balance | Amount) and not live and not self.mirror:
             raise Invalid(
                 f"check {check.name!r} compares traffic, but this step gives the candidate none",
                 hint="give the step a share or a mirror",
@@ -159,9 +162,38 @@ def assign(route: Route, unit: str) -> Assignment:
     return Assignment(live, route.arms[live].weight, tuple(m for m in mirrors if m != live))
 
 
+def chooser(route: Route) -> Callable[[str], Assignment]:
+    """`assign` compiled for one route: the same fates, in less than half the time."""
+    if len(route.arms) > 4 or route.pins:
+        return partial(assign, route)
+    stem = f"{route.salt}\0".encode(errors="surrogatepass")
+    lives = [(i, a.weight) for i, a in enumerate(route.arms) if a.weight > 0]
+    seen = [(i, 7 - i, a.mirror) for i, a in enumerate(route.arms) if a.mirror]
+    alone = [Assignment(i, arm.weight) for i, arm in enumerate(route.arms)]
+
+    def choose(unit: str) -> Assignment:
+        draws = _DRAWS(blake2b(stem + unit.encode(errors="surrogatepass")).digest())
+        best, live = inf, 0
+        for i, weight in lives:
+            cost = -log((draws[i] + 1) / _SPAN) / weight
+            if cost < best:
+                best, live = cost, i
+        if not seen:
+            return alone[live]
+        mirrors = tuple([i for i, place, share in seen
+                         if i != live and (draws[place] + 1) / _SPAN < share])  # fmt: skip
+        return Assignment(live, alone[live].propensity, mirrors)
+
+    return choose
+
+
+_DRAWS = Layout(">8Q").unpack
+_SPAN = 2**64 + 1
+
+
 def _draw(draws: bytes, place: int) -> float:
     """The place-th 64 bits as a number in (0, 1]; never 0, so the logarithm exists."""
-    return (int.from_bytes(draws[8 * place : 8 * place + 8], "big") + 1) / (2**64 + 1)
+    return (int.from_bytes(draws[8 * place : 8 * place + 8], "big") + 1) / _SPAN
 
 
 def _late_draw(route: Route, unit: str, place: int) -> float:

@@ -1,6 +1,6 @@
 """scikit-learn models: exported to ONNX when that is exact, else kept in skops with its types pinned."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -35,6 +35,9 @@ Refusals = (ArithmeticError, AssertionError, AttributeError, ImportError, Lookup
 
 Scores = NDArray[np.float32]
 
+Files = Path | Mapping[str, bytes]
+"""The files of a model: a folder, or their bytes by name."""
+
 
 def export(
     estimator: Any, rows: Scores, task: Task, classes: int, folder: Path
@@ -62,32 +65,30 @@ def export(
 
 
 def scorer(
-    folder: Path, flavor: Flavor, task: Task, classes: int, *, threads: int = 1
+    files: Files, flavor: Flavor, task: Task, classes: int, *, threads: int = 1
 ) -> Callable[[Scores], Scores]:
     """Open the files that `export` wrote: [n, width] float32 -> scores [n, k].
 
     A skops file runs estimator code: open it in a job process only.
     """
     if flavor == "onnx":
-        return runtime.Scorer(folder / runtime.FILE, threads=threads)
-    return Skops(folder, task, classes)
+        return runtime.Scorer(_read(files, runtime.FILE), threads=threads)
+    return Skops(files, task, classes)
 
 
 class Skops:
     """A model in skops form, loaded with exactly the types pinned beside it."""
 
-    def __init__(self, folder: Path, task: Task, classes: int) -> None:
+    def __init__(self, files: Files, task: Task, classes: int) -> None:
         """Raises Missing (file, skops) or Corrupt (another type inside than was pinned)."""
         sio = _skops()
         try:
-            types = msgspec.json.decode((folder / TYPES_FILE).read_bytes(), type=list[str])
+            types = msgspec.json.decode(_read(files, TYPES_FILE), type=list[str])
             strange = [t for t in types if not t.startswith(TRUSTED)]
             if strange:
                 raise Corrupt(f"{TYPES_FILE} trusts {', '.join(strange)}",
                               hint="only scikit-learn, numpy and scipy types may be trusted")  # fmt: skip
-            self._estimator = sio.load(folder / SKOPS_FILE, trusted=types)
-        except FileNotFoundError as error:
-            raise Missing(f"no file {error.filename}", hint="package the model again") from None
+            self._estimator = sio.loads(_read(files, SKOPS_FILE), trusted=types)
         except (BadZipFile, msgspec.DecodeError, *Refusals) as error:
             raise Corrupt(f"{SKOPS_FILE} cannot be opened: {error}",
                           hint="train and package the model again") from None  # fmt: skip
@@ -95,6 +96,14 @@ class Skops:
 
     def __call__(self, rows: Scores) -> Scores:
         return answers(self._estimator, rows, self._task, self._classes)
+
+
+def _read(files: Files, name: str) -> bytes:
+    """Raises Missing."""
+    try:
+        return (files / name).read_bytes() if isinstance(files, Path) else files[name]
+    except (FileNotFoundError, KeyError):
+        raise Missing(f"no model file {name}", hint="package the model again") from None
 
 
 def answers(estimator: Any, rows: Scores, task: Task, classes: int) -> Scores:

@@ -1,29 +1,57 @@
 """Observing: the prediction log and its feedback, turned into evidence about packages."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import inf, nextafter
+from typing import Any, Protocol
 
+import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
+from numpy.typing import NDArray
 
-from fairlead.core.answers import Answers, Cursor
+from fairlead.core.answers import Answers, Cursor, Tail
 from fairlead.core.arms import Arms
 from fairlead.core.artifact import PackageSpec
-from fairlead.core.evidence import EvidenceSet, Fact
+from fairlead.core.evidence import Evidence, EvidenceSet, Fact
+from fairlead.core.feedback import LABEL, feedback
 from fairlead.core.intake import Intake, drift
-from fairlead.core.join import Labels
+from fairlead.core.join import Labels, Truth
 from fairlead.core.ledger import FALLBACK, LIVE, Ledger, Rows
 from fairlead.core.profile import TableProfile
-from fairlead.core.quality import Judged, judged, maturity, numbers, pairs, reward, wrong
+from fairlead.core.quality import (
+    AGES,
+    Judged,
+    cohorts,
+    judged,
+    maturity,
+    numbers,
+    pairs,
+    reward,
+    wrong,
+)
 from fairlead.core.ref import Ref
+from fairlead.core.reference import Reference
 from fairlead.core.release import Release
+from fairlead.core.skew import Served, Skew, skews
 from fairlead.core.traffic import DAY
+from fairlead.core.twins import twins
+from fairlead.core.unlabelled import estimates, lost, missed
+from fairlead.core.vigil import Cause, Vigil
 from fairlead.core.vitals import Frame, older, vitals
 from fairlead.errors import Invalid, Missing
-from fairlead.ports import PredictionLog, Records
+from fairlead.ports import Records
 
 __all__ = ["Observer"]
 
-LABEL = "label"
-"""The feedback name that tells the truth; others are rewards."""
+SPACING = 182.0
+"""Days between two false alarms of the drift detectors: half of one a quarter, the other half is
+for everything else that is watched."""
+
+AGAIN = 3600.0
+"""Seconds between two recomputations of served features."""
+
+ENOUGH = 100
+"""Rows of a group from which on it is judged on its own."""
 
 FRESHNESS = 0.01
 """Pairs and metrics with labels are computed again when rows or labels grew by this share."""
@@ -38,30 +66,48 @@ class Cached(Struct):
     asked_at: tuple[int, int]
 
 
+class Tailed(Protocol):
+    """The one thing asked of a prediction log: what is new in it."""
+
+    def tail(self, cursor: Cursor, since: float = 0.0) -> Tail: ...
+
+
 class Observer:
     """Reads what is new in the log, once, and answers what is known of one service.
 
     `slow`: seconds from which on an answer counts as slow. `reference`: the training profile of a
     package, None where there is none. `keep`: seconds of predictions that stay in memory, at most
-    `limit` of them; `grain`: seconds of the buckets in which columns are counted.
+    `limit` of them; `grain`: seconds of the buckets in which columns are counted. `slices`: columns
+    whose groups are judged on their own; `hidden`: columns the log does not have. `held`: the
+    reference of a package, None where there is none. `spacing`: days between two false alarms of
+    the drift detectors. `skew`: recomputes the features of served rows of a package.
     """
 
     def __init__(
-        self, log: PredictionLog, records: Records, service: str, *, slow: float = 0.1,
+        self, log: Tailed, records: Records, service: str, *, slow: float = 0.1,
         reference: Callable[[Ref], TableProfile | None] | None = None,
         keep: float = 28 * DAY, grain: float = 60.0, limit: int = 2_000_000,
+        slices: Sequence[str] = (), hidden: frozenset[str] = frozenset(),
+        held: Callable[[Ref], Reference | None] | None = None, spacing: float = SPACING,
+        skew: Callable[[PackageSpec, Sequence[Mapping[str, Any]]], Sequence[Skew]] | None = None,
     ) -> None:  # fmt: skip
         self._log = log
         self._records = records
         self._service = service
         self._slow = slow
         self._reference = reference or (lambda _: None)
+        self._held = held or (lambda _: None)
+        self._spacing, self._hidden = spacing, hidden
+        self._recompute, self._served = skew, dict[str, Served]()
+        self._skewed: dict[str, tuple[float, Sequence[Skew]]] = {}
         self._keep = keep
         self._grain = grain
         self._cursor: Cursor = {}
-        self._ledger = Ledger(limit)
+        self._ledger = Ledger(limit, slices)
         self._labels: dict[str, Labels] = {LABEL: Labels()}
         self._intakes: dict[str, Intake | None] = {}
+        self._references: dict[str, Reference | None] = {}
+        self._vigils: dict[str, Vigil] = {}
         self._specs: dict[str, PackageSpec | None] = {}
         self._release: tuple[str, Arms, int] | None = None
         self._cached: Cached | None = None
@@ -97,11 +143,12 @@ class Observer:
 
     def watch(self, now: float, window: float, level: float = 0.95) -> EvidenceSet:
         """What is known of the package that serves now, from predictions of the last `window`
-        seconds: vitals (errors, latency, volume), drift of its inputs, and quality with labels.
+        seconds: vitals (errors, latency, volume), drift of its inputs and answers, quality with
+        labels, and without.
 
-        Quality is that of a window further back, by as long as 19 of 20 labels take: among
-        younger predictions the truths that come early would be too many. Every number carries its
-        interval at `level`. Empty when nothing serves.
+        Quality with labels is that of a window further back, by as long as 19 of 20 labels take:
+        among younger predictions the truths that come early would be too many. Every number carries
+        its interval at `level`. Empty when nothing serves.
         """
         self.pull(now)
         here = self._records.service(self._service)
@@ -113,15 +160,109 @@ class Observer:
         frame = Frame(subject=here.package, since=since, until=now, level=level)
         recent = rows.where((rows.at >= since) & (rows.at <= now))
         facts: list[Fact] = list(vitals(recent, truth, frame, spec, self._slow))
+        facts += self._by_group(recent, lambda part, _: vitals(part, truth, frame, spec, self._slow))
+        if len(rows):
+            silence = now - float(rows.at.max())
+            facts.append(frame.number("silence", silence, len(rows), silence, silence))
         if spec is not None:
             age = maturity(rows, truth)
             ripe = self._live(name, since - age)
             ripe = ripe.where((ripe.at >= since - age) & (ripe.at <= now - age))
-            facts += numbers(judged(ripe, truth, spec), older(frame, age), spec)
+            facts += self._quality(ripe, truth, older(frame, age), spec)
+            if window >= DAY:
+                oldest = self._live(name, since - max(AGES.values()))
+                facts += cohorts(judged(oldest, truth, spec), frame, spec)
+            facts += self._skews(spec, frame)
         intake = self._intakes.get(name)
         if intake is not None:
-            facts += drift(intake.window(since, now), frame)
+            known = self._references.get(name)
+            facts += drift(intake.window(since, now), frame, known.windows if known else None)
+            facts += self._expected(name, recent, frame, intake)
         return EvidenceSet(facts)
+
+    @property
+    def first_at(self) -> float:
+        """When the first answer that is remembered was asked for; infinity when none is."""
+        rows = self._ledger.rows()
+        return float(rows.at.min()) if len(rows) else inf
+
+    def packages(self, since: float, until: float) -> list[Ref]:
+        """Those that answered live within a stretch of the past, in the order they began to."""
+        rows = self._ledger.since(since)
+        rows = rows.where(((rows.flags & LIVE) > 0) & (rows.at >= since) & (rows.at < until))
+        places, first = np.unique(rows.package, return_index=True)
+        return [Ref.parse(self._ledger.packages[p]) for p in places[np.argsort(rows.at[first])].tolist()]
+
+    def past(self, package: Ref, since: float, until: float, *, whole: bool = True) -> EvidenceSet:
+        """What is known today of the live answers of a package within a stretch of the past: vitals
+        and, if the `whole` is asked for, quality by the labels of just these predictions, quality
+        expected without labels, and drift by column."""
+        name, truth = str(package), self._labels[LABEL].truth()
+        rows, spec = self._live(name, since), self._spec(name)
+        rows = rows.where((rows.at >= since) & (rows.at < until))
+        frame = Frame(subject=package, since=since, until=until)
+        facts: list[Fact] = list(vitals(rows, truth, frame, spec, self._slow))
+        intake, known = self._intakes.get(name), self._references.get(name)
+        if whole and spec is not None and len(rows):
+            facts += numbers(judged(rows, truth, spec), frame, spec)
+            window = intake.window(since, until) if intake is not None else {}
+            facts += drift(window, frame)
+            facts += estimates(rows, known, spec, frame, window) if known is not None else ()
+        return EvidenceSet(facts)
+
+    def causes(self) -> list[Cause]:
+        """The columns of the serving package that moved, for certain and by enough to matter."""
+        here = self._records.service(self._service)
+        vigil = None if here is None else self._vigils.get(str(here.package))
+        return [] if vigil is None else vigil.causes()
+
+    def _quality(self, rows: Rows, truth: Truth, frame: Frame, spec: PackageSpec) -> Iterator[Evidence]:
+        """Metrics with labels, whole and by group, and how they compare with the held-out rows."""
+        known, data = self._references.get(str(frame.subject)), judged(rows, truth, spec)
+
+        def measured(part: Judged) -> Iterator[Evidence]:
+            for seen in numbers(part, frame, spec):
+                yield seen
+                if known is not None:
+                    yield from lost(seen, known, spec)
+
+        yield from measured(data)
+        yield from self._by_group(data.rows, lambda _, chosen: measured(data.where(chosen)))
+        intake = self._intakes.get(str(frame.subject))
+        if known is not None and intake is not None:
+            yield from missed(data, known, spec, frame, intake.window(frame.since, frame.until))
+
+    def _skews(self, spec: PackageSpec, frame: Frame) -> Iterator[Evidence]:
+        """Served features beside recomputed ones; the tables are read again after a while only."""
+        name = str(frame.subject)
+        if self._recompute is None or name not in self._served:
+            return
+        made_at, found = self._skewed.get(name, (-inf, ()))
+        if not 0 <= frame.until - made_at < AGAIN:
+            found = self._recompute(spec, list(self._served[name].rows))
+            self._skewed[name] = frame.until, found
+        yield from skews(found, frame)
+
+    def _by_group(
+        self, rows: Rows, seen: Callable[[Rows, NDArray[np.bool_]], Iterable[Evidence]]
+    ) -> Iterator[Evidence]:
+        """What is seen of each group of a slice column that has ENOUGH rows."""
+        for i, (column, groups) in enumerate(self._ledger.groups.items()):
+            for value, place in groups.items():
+                chosen = rows.groups[:, i] == place
+                if np.count_nonzero(chosen) >= ENOUGH:
+                    for fact in seen(rows.where(chosen), chosen):
+                        yield replace(fact, slice=f"{column}={value}")
+
+    def _expected(self, name: str, rows: Rows, frame: Frame, intake: Intake) -> Iterator[Evidence]:
+        """What is expected without labels, and what the detectors say after the spans that are over."""
+        known, spec = self._references.get(name), self._spec(name)
+        if known is not None and spec is not None:
+            yield from estimates(rows, known, spec, frame, intake.window(frame.since, frame.until))
+        vigil = self._vigils.setdefault(name, Vigil(known.windows if known else {}))
+        for start, window in intake.spans(nextafter(vigil.seen, inf), frame.until - self._grain):
+            vigil.step(start, window, self._spacing)
+        yield from vigil.evidence(frame, self._spacing)
 
     def _live(self, package: str, since: float) -> Rows:
         rows = self._ledger.since(since)
@@ -136,7 +277,12 @@ class Observer:
         self._ledger.append(answers)
         intake = self._intake(answers.package)
         if intake is not None:
-            intake.add(answers, answers.live)
+            kept = answers.live if answers.kept is None else answers.live & answers.kept
+            intake.add(answers, kept)
+            spec = self._spec(answers.package)
+            if self._recompute is not None and spec is not None and spec.views:
+                names = [*{v.entity for v in spec.views}, *(o for v in spec.views for o in v.outputs)]
+                self._served.setdefault(answers.package, Served()).add(answers, kept, names)
 
     def _intake(self, package: str) -> Intake | None:
         """Where the columns of this package are counted; None without a training profile."""
@@ -144,8 +290,10 @@ class Observer:
         if package not in self._intakes and spec is not None:
             profile = self._reference(Ref.parse(package))
             steady = [c.name for c in spec.contract.columns if c.dtype not in ("datetime", "text")]
-            names = {*steady, *(o for view in spec.views for o in view.outputs)}
-            made = None if profile is None else Intake(profile, names, self._grain)
+            names = {*steady, *(o for view in spec.views for o in view.outputs)} - self._hidden
+            known = self._references[package] = self._held(Ref.parse(package))
+            made = None if profile is None else Intake(
+                profile, names, self._grain, answered=(known.answers, spec) if known else None)  # fmt: skip
             self._intakes[package] = made
         return self._intakes.get(package)
 
@@ -181,7 +329,7 @@ class Observer:
         state = (self._ledger.end, sum(map(len, self._labels.values())))
         cached = self._cached
         if cached is None or cached.release != release.id or _stale(cached, state):
-            facts = list(self._labelled(release, now)) if state[1] else []
+            facts = [*self._twins(release, now), *(self._labelled(release, now) if state[1] else ())]
             cached = self._cached = Cached(release.id, facts, state, state)
         cached.asked_at = state
         return cached.facts
@@ -202,10 +350,29 @@ class Observer:
             yield from numbers(data[ref][0], frame, spec)
             for name in self._labels.keys() - {LABEL}:
                 yield from reward(mine, self._labels[name].truth(), frame, name)
+        yield from self._feedback(release, rows, now)
         baseline = None if release.baseline is None else data.get(release.baseline)
         for ref in release.candidates:
             if baseline is not None and ref in data:
                 yield from pairs(data[ref], baseline, ref)
+
+    def _twins(self, release: Release, now: float) -> Iterator[Fact]:
+        """How shadows agree with the baseline; nothing where nothing was mirrored."""
+        rows, baseline = self._ledger.since(release.started_at), release.baseline
+        beside = None if baseline is None else self._spec(str(baseline))
+        for ref in release.candidates if any(step.mirror for step in release.plan.steps) else ():
+            spec = self._spec(str(ref))
+            if baseline is not None and beside is not None and spec is not None:
+                frame = Frame(subject=ref, since=release.started_at, until=now)
+                yield from twins(rows, (self._ledger.index(str(ref)), spec),
+                                 (self._ledger.index(str(baseline)), beside),
+                                 self._ledger.groups, frame, baseline)  # fmt: skip
+
+    def _feedback(self, release: Release, rows: Rows, now: float) -> Iterator[Fact]:
+        refs = [*release.candidates, *filter(None, (release.baseline,))]
+        truths = {name: labels.truth() for name, labels in self._labels.items()}
+        return feedback(release, rows, truths, {r: self._ledger.index(str(r)) for r in refs},
+                        {r: self._spec(str(r)) for r in refs}, now)  # fmt: skip
 
     def _forget(self, before: float, now: float) -> None:
         self._ledger.forget(before)

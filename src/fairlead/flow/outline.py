@@ -20,7 +20,7 @@ from fairlead.ports import Blobs
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["load", "merge", "profile", "store"]
+__all__ = ["load", "merge", "profile", "store", "values"]
 
 SAMPLE = 100_000
 """Values that histogram edges are chosen from, evenly spaced over the rows."""
@@ -37,6 +37,16 @@ def profile(frame: "pl.DataFrame", contract: Schema, like: TableProfile | None =
         columns = tuple(_column(frame.get_column(c.name), c, earlier.get(c.name))
                         for c in contract.columns)  # fmt: skip
     return TableProfile(n=frame.height, columns=columns)
+
+
+def values(series: "pl.Series", column: Column) -> Any:
+    """A column's values as its profile counts them: float64 (n,), NaN where there is none, or the
+    labels as a list with None."""
+    import polars as pl
+
+    if column.dtype in ("bool", "category"):
+        return series.cast(pl.String).to_list()
+    return _numbers(series, column)
 
 
 def merge(old: TableProfile, new: TableProfile) -> TableProfile:

@@ -44,7 +44,7 @@ class Known(Struct, frozen=True, kw_only=True):
 class Spoken(Struct, frozen=True, kw_only=True):
     """What the sender's signature says. `records`: SHA-256 of them. `released`: the release that
     promoted the package there, "" when none did; `promoted_at`: UTC seconds. `event`, `seal`: how
-    far the sender's audit log went."""
+    far the sender's audit log went. `makers`: who trained, built or brought the package there."""
 
     environment: str
     package: Ref
@@ -55,6 +55,7 @@ class Spoken(Struct, frozen=True, kw_only=True):
     at: float
     event: int
     seal: str
+    makers: tuple[str, ...] = ()
 
 
 def pack(

@@ -1,23 +1,23 @@
 """Responding: carry out what a decision asks for: tell somebody, go back, or train again."""
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import msgspec
 
 from fairlead.core.check import Action, Outcome, Verdict
 from fairlead.core.decision import Decision
 from fairlead.core.event import Event
 from fairlead.core.evidence import Evidence, EvidenceSet
-from fairlead.core.monitor import Monitor, Watch, due, level, look, remembered
+from fairlead.core.monitor import Monitor, Watch, due, level, look, proves, remembered
 from fairlead.core.ref import digest
 from fairlead.core.release import Release
+from fairlead.core.vigil import Cause
 from fairlead.errors import FairleadError
 from fairlead.flow.observe import Observer
-from fairlead.ports import Change, Clock, Notifier, Records
+from fairlead.ports import Change, Clock, Records
 
 __all__ = ["Patrol", "Responder"]
-
-log = logging.getLogger(__name__)
 
 ACTOR = "fairlead"
 
@@ -26,6 +26,7 @@ CULPRITS = 3
 
 NEXT = {
     Action.ROLLBACK: "check with `fairlead status` that the previous package serves, then fix the model",
+    Action.HOLD: "look at `fairlead status`; `fairlead release resume` goes on",
     Action.RETRAIN: "follow the retraining with `fairlead status`; it passes the same gate and release",
     Action.ALERT: "look at `fairlead status`; `fairlead run` trains on fresh data, "
     "`fairlead release rollback` goes back",
@@ -33,28 +34,35 @@ NEXT = {
 
 
 class Responder:
-    """Acts for one service. `rollback` and `retrain` take the reason in words.
+    """Acts for one service. `rollback`, `retrain` and `hold` take the reason in words.
 
     First the alert and its decision are written down, then it acts: what happened after a crash
     in between is in the log, and the next look acts again.
     """
 
     def __init__(
-        self, records: Records, clock: Clock, service: str, *, notifier: Notifier | None = None,
+        self, records: Records, clock: Clock, service: str, *,
         rollback: Callable[[str], object], retrain: Callable[[str], object],
+        hold: Callable[[str], object],
     ) -> None:  # fmt: skip
         self._records = records
         self._clock = clock
         self._service = service
-        self._notifier = notifier
-        self._acts = ((Action.ROLLBACK, rollback), (Action.RETRAIN, retrain))
+        self._acts = ((Action.HOLD, hold), (Action.ROLLBACK, rollback), (Action.RETRAIN, retrain))
         self._told: set[tuple[str, str]] | None = None
 
-    def monitor(self, monitor: Monitor, decision: Decision, evidence: EvidenceSet) -> list[Event]:
-        """Carry out the decision of a monitor; what was written down."""
+    def monitor(
+        self, monitor: Monitor, decision: Decision, evidence: EvidenceSet, causes: Sequence[Cause] = ()
+    ) -> list[Event]:
+        """Carry out the decision of a monitor; what was written down. `causes`: columns that moved."""
         verdict = decision.because[0]
-        slices = evidence.slices(verdict.subject, monitor.check.measure)
-        return self._respond(decision, verdict, slices, {"monitor": monitor.name})
+        slices = [e for e in evidence.slices(verdict.subject, monitor.check.measure)
+                  if not e.slice.startswith("age=")]  # fmt: skip
+        about: dict[str, Any] = {"monitor": monitor.name}
+        if causes:
+            about |= {"cause": "; ".join(map(str, causes[:CULPRITS])),
+                      "causes": [msgspec.to_builtins(c) for c in causes]}  # fmt: skip
+        return self._respond(decision, verdict, slices, about)
 
     def cleared(self, monitor: Monitor, verdict: Verdict) -> Event:
         """Write down that what a monitor raised is over."""
@@ -86,8 +94,8 @@ class Responder:
         self, decision: Decision, verdict: Verdict, slices: Sequence[Evidence], about: dict[str, Any]
     ) -> list[Event]:
         steps = [NEXT[a] for a in NEXT if a in decision.actions]
-        body = about | {
-            "package": str(verdict.subject), "cause": verdict.reason,
+        body = {"cause": verdict.reason} | about | {
+            "package": str(verdict.subject),
             "measure": verdict.check.measure,
             "seen": [_told(e) for e in verdict.seen],
             "slices": [_told(e) for e in sorted(slices, key=_worst, reverse=True)[:CULPRITS]],
@@ -95,10 +103,9 @@ class Responder:
             "next": steps[0] if steps else "", "decision": digest(decision),
         }  # fmt: skip
         made = [self._commit("alert.raised", body, decision)]
-        self._tell(body)
         for action, act in self._acts:
             if action in decision.actions:
-                made += self._act(action, act, verdict.reason)
+                made += self._act(action, act, body["cause"])
         return made
 
     def _act(self, action: Action, act: Callable[[str], object], reason: str) -> list[Event]:
@@ -109,20 +116,6 @@ class Responder:
                     "next": error.hint}  # fmt: skip
             return [self._commit("respond.failed", body)]
         return []
-
-    def _tell(self, body: dict[str, Any]) -> None:
-        if self._notifier is None:
-            return
-        culprits = ", ".join(f"{s['slice']} {s['value']:.4g}" for s in body["slices"])
-        lines = [body["cause"], f"worst: {culprits}" if culprits else "",
-                 f"package: {body['package']}", f"action: {', '.join(body['actions'])}",
-                 f"next: {body['next']}"]  # fmt: skip
-        try:
-            name = body.get("monitor") or body.get("check", "")
-            self._notifier.tell(f"{self._service}: {name}", "\n".join(filter(None, lines)))
-        except FairleadError as error:
-            log.warning("alert not delivered: %s", error)
-            self._commit("alert.undelivered", {"cause": body["cause"], "reason": str(error)})
 
     def _commit(self, verb: str, body: dict[str, Any], decision: Decision | None = None) -> Event:
         return self._records.commit(
@@ -171,7 +164,8 @@ class Patrol:
             if found.cleared:
                 made.append(self._responder.cleared(monitor, found.verdict))
             if found.decision is not None:
-                made += self._responder.monitor(monitor, found.decision, seen[monitor.window])
+                moved = self._observer.causes() if proves(monitor) else ()
+                made += self._responder.monitor(monitor, found.decision, seen[monitor.window], moved)
         return made
 
 

@@ -209,6 +209,6 @@ def _monitors(made: Draft) -> list[str]:
     return [
         "monitors:",
         "  errors: {measure: errors, max: 0.01, window: 1h, then: [alert, rollback]}",
-        "  drift: {measure: drift, max: 0.25, window: 1d, then: [alert]}",
+        "  drift: {measure: drift_evidence, max: 1, then: [alert], cooldown: 7d}",
         f"  # quality: {{measure: {quality}, window: 7d, then: {then}}}",
     ]

@@ -3,24 +3,36 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from time import perf_counter
+from typing import Any, Protocol
 
 import msgspec
 
+from fairlead.core.trace import parent_of
 from fairlead.errors import FairleadError, Invalid
-from fairlead.ports import Clock, Online
+from fairlead.ports import Clock
 from fairlead.serve import tensors, wire
+from fairlead.serve.access import Access
 from fairlead.serve.batch import GONE, LATE, Ask, Lane
+from fairlead.serve.blame import Poison
 from fairlead.serve.config import GatewayConfig
 from fairlead.serve.guard import Gate
-from fairlead.serve.http import Exchange
+from fairlead.serve.http import Exchange, Head
 from fairlead.serve.ids import Ids
 from fairlead.serve.ledger import Ledger
 from fairlead.serve.metrics import Metrics
 from fairlead.serve.plan import ALL, Plan
+from fairlead.serve.reader import Answer
 from fairlead.serve.refusal import Refusal, refusal_of
+from fairlead.serve.timely import Timely
 
-__all__ = ["Call", "Dispatch"]
+__all__ = ["Asker", "Call", "Dispatch"]
 
+GATHER = 0.002
+"""Seconds in which mirrored rows gather."""
+OBJECTS = 16
+"""Objects in a body for each row that may wait; above it nobody counts the rows one by one."""
+FEATURELESS: dict[str, Any] = {}
+"""The features of a row whose online store did not answer in time: all missing, and known to be."""
 STATIC = "static"
 """The package of an answer that no model gave."""
 _NOBODY = Refusal(status=503, code="unavailable", message="no package answers for this service yet",
@@ -29,7 +41,29 @@ _FULL = Refusal(status=429, code="overload", message="too many rows are waiting"
                 hint="send fewer at once, or try again in a second", retry_after=1)  # fmt: skip
 _UNLOGGED = Refusal(status=503, code="journal", message="the prediction log cannot be written",
                     hint="try again; serve.durability: os answers without the log", retry_after=1)  # fmt: skip
-_NOT_LOGGED = b',"logged":false}'
+_encode = msgspec.json.Encoder().encode
+
+
+class Answers(msgspec.Struct, omit_defaults=True):
+    """The JSON of the answers to several rows."""
+
+    predictions: list[Answer]
+    logged: bool = True
+
+
+class Asker(Protocol):
+    """A request, whichever way it came, and how it is answered once."""
+
+    head: Head | None
+    id: str
+
+    @property
+    def gone(self) -> bool: ...
+    @property
+    def size(self) -> int: ...
+    def ok(self, body: bytes) -> None: ...
+    def answer(self, status: int, body: bytes, kind: bytes, headers: bytes) -> None: ...
+    def refuse(self, refusal: Refusal) -> None: ...
 
 
 class Call:
@@ -38,7 +72,7 @@ class Call:
 
     __slots__ = ("answer", "asks", "exchange", "left", "logged")
 
-    def __init__(self, exchange: Exchange, answer: Callable[["Call"], None]) -> None:
+    def __init__(self, exchange: Asker, answer: Callable[["Call"], None]) -> None:
         self.exchange, self.answer = exchange, answer
         self.asks: Sequence[Ask] = ()
         self.left = 0
@@ -53,16 +87,17 @@ class Dispatch:
     """Sends rows to packages and answers callers; `plan` is None until a package may answer."""
 
     def __init__(
-        self, config: GatewayConfig, *, clock: Clock, online: Online | None, ledger: Ledger,
-        metrics: Metrics, ids: Ids, changed: Callable[[Lane], None],
+        self, config: GatewayConfig, *, clock: Clock, online: Timely | None, ledger: Ledger,
+        metrics: Metrics, access: Access, ids: Ids, changed: Callable[[Lane], None],
     ) -> None:  # fmt: skip
         self.config, self.clock, self.online, self.ledger = config, clock, online, ledger
-        self.ids, self._changed = ids, changed
+        self.access, self.ids, self._changed = access, ids, changed
         self.plan: Plan | None = None
         self.gate = Gate(config.queue)
         self._loop = asyncio.get_running_loop()
         self._now: float | None = None
         self._twins: list[tuple[Lane, Ask]] = []
+        self._gathering, self._deadline = False, config.deadline
         counter = metrics.counter
         self.shed = counter("fairlead_shed_total", "Requests refused because too much waited.")
         self.fallbacks = counter("fairlead_fallbacks_total", "Rows another package answered.")
@@ -96,13 +131,21 @@ class Dispatch:
 
     def infer(self, exchange: Exchange) -> None:
         """POST /v2/models/{service}/infer: Open Inference Protocol v2."""
+        text = exchange.head.json if exchange.head else -1
+        self.question(exchange, lambda: tensors.infer(exchange.body, text), self._inferred)
+
+    def question(
+        self, exchange: Asker, read: Callable[[], tensors.Question],
+        answer: Callable[[Call, tensors.Inference], None],
+    ) -> None:  # fmt: skip
+        """Answer the inference request that `read` gives (or raises Invalid), whichever way it came."""
         plan, started = self.plan, perf_counter()
         if plan is None:
             exchange.refuse(_NOBODY)
             return
         reader, asks = plan.baseline.reader, []
         try:
-            question = tensors.infer(exchange.body, exchange.head.json if exchange.head else -1)
+            question = read()
             bodies, encoded = tensors.split_inference(question, reader)
         except Invalid as error:
             exchange.refuse(refusal_of(error))
@@ -120,17 +163,21 @@ class Dispatch:
                 exchange.refuse(msgspec.structs.replace(refusal, pointer=pointer, violations=()))
                 return
             asks.append(ask)
-        self._admit(Call(exchange, lambda call: self._inferred(question.request, call)), plan, asks)
+        self._admit(Call(exchange, lambda call: answer(call, question.request)), plan, asks)
 
     def _several(self, exchange: Exchange, plan: Plan) -> bool:
         """Answer {"rows": [...]}; False when the body is no such thing."""
         contract, started = plan.baseline.reader.contract, perf_counter()
+        objects = exchange.body.count(b"{")
+        if objects > OBJECTS * self.config.queue:
+            exchange.refuse(self._large(objects))
+            return True
         bodies = None if "rows" in contract.names else wire.many(exchange.body)
         if bodies is None:
             return False
-        asks = []
+        asks, unit = [], _unit(exchange)
         for i, body in enumerate(bodies):
-            ask = Ask(_unit(exchange), body, started)
+            ask = Ask(unit, body, started)
             try:
                 ask.values, ask.contract = contract.read(body), contract
             except Invalid as error:
@@ -146,63 +193,77 @@ class Dispatch:
             call.answer(call)
             return
         if len(asks) > self.config.queue:
-            call.exchange.refuse(Refusal(
-                status=413, code="rows", message=f"{len(asks)} rows in one request",
-                hint=f"send at most {self.config.queue}, or raise serve.max_queue"))  # fmt: skip
+            call.exchange.refuse(self._large(len(asks)))
             return
-        if not self.gate.enter(len(asks)):
+        if not (plan.baseline.takes(len(asks)) and self.gate.enter(len(asks))):
             self.shed.n += 1
             call.exchange.refuse(_FULL)
             return
         call.asks, call.left = asks, len(asks)
-        for ask in asks:
-            ask.call = call
-            self._send(ask, plan)
+        head = call.exchange.head
+        if head is not None and head.trace and (parent := parent_of(head.trace)):
+            for ask in asks:
+                ask.trace = parent.trace
+        self._send(call, plan)
+
+    def _large(self, rows: int) -> Refusal:
+        return Refusal(status=413, code="rows", message=f"{rows} rows in one request",
+                       hint=f"send at most {self.config.queue}, or raise serve.max_queue")  # fmt: skip
 
     # -- rows
 
-    def _send(self, ask: Ask, plan: Plan) -> None:
-        """Name the row, choose who answers it, and who sees it too."""
+    def _send(self, call: Call, plan: Plan) -> None:
+        """Name the rows of a request, choose who answers each, and who sees it too."""
         now = self._now
         if now is None:
             now = self._now = self.clock.now()
             self.ids.at(now)
             self._loop.call_soon(self._end_turn)
-        reader = plan.baseline.reader
-        ask.at, ask.id, ask.epoch = now, self.ids.next(), plan.route.epoch
-        if reader.sticky >= 0 and ask.values is not None:
-            unit = ask.values[reader.sticky]
-            ask.unit = ask.unit if unit is None else str(unit)
-        ask.unit = ask.unit or ask.id
-        # A matrix that the caller encoded fits the baseline: nobody else can read it.
-        fate = ALL if ask.values is None else plan.assign(ask.unit)
-        ask.propensity = fate.propensity
-        lane = plan.lanes[fate.live]
-        if lane is None:
-            self._lost(ask, str(plan.arms[fate.live].package))
-        else:
-            self._offer(ask, lane)
-        for place in fate.mirrors:
-            self._twin(ask, plan, place)
+        parts: dict[int, list[Ask]] = {}
+        sticky, epoch = plan.baseline.reader.sticky, plan.route.epoch
+        for ask in call.asks:
+            ask.call, ask.at, ask.id, ask.epoch = call, now, self.ids.next(), epoch
+            if sticky >= 0 and ask.values is not None:
+                unit = ask.values[sticky]
+                ask.unit = ask.unit if unit is None else str(unit)
+            ask.unit = ask.unit or ask.id
+            # A matrix that the caller encoded fits the baseline: nobody else can read it.
+            fate = ALL if ask.values is None else plan.assign(ask.unit)
+            ask.propensity = fate.propensity
+            if fate.live in parts:
+                parts[fate.live].append(ask)
+            else:
+                parts[fate.live] = [ask]
+            for place in fate.mirrors:
+                self._twin(ask, plan, place)
+        for live, asks in parts.items():
+            lane = plan.lanes[live]
+            if lane is None:
+                self._lost(asks, str(plan.arms[live].package))
+            else:
+                self._offer(asks, lane)
 
-    def _offer(self, ask: Ask, lane: Lane) -> None:
-        """Queue a row at a package; what the package cannot take counts as its failure."""
-        trouble = self._prepare(ask, lane)
-        now = perf_counter()
-        if trouble is None and not lane.breaker.allows(now):
-            trouble = "the package fails too often and is not asked for a while"
-        patience = self.config.deadline if lane.patient else 0.0
-        if trouble is None and lane.down_for(now) > patience:
-            trouble = "no replica is running"
+    def _offer(self, asks: list[Ask], lane: Lane) -> None:
+        """Queue rows at a package; what the package cannot take counts as its failure."""
+        fit = []
+        for ask in asks:
+            trouble = self._prepare(ask, lane)
+            if trouble is None:
+                fit.append(ask)
+            else:
+                self.failed(lane, [ask], trouble)
+        deadline = self._deadline
+        trouble = lane.trouble(perf_counter(), deadline if lane.patient else 0.0) if fit else None
         if trouble is not None:
-            self.failed(lane, [ask], trouble)
+            self.failed(lane, fit, trouble)
             return
-        share = 1.0 if lane.patient else self.config.candidate_share
-        ask.limit = ask.started + self.config.deadline * share
-        if ask.fallback:
-            lane.put_first(ask)
-        else:
-            lane.put(ask)
+        patience = deadline * (1.0 if lane.patient else self.config.candidate_share)
+        for ask in fit:
+            ask.limit = ask.started + patience
+            if ask.fallback:
+                lane.put_first(ask)
+            else:
+                lane.put(ask)
 
     def _prepare(self, ask: Ask, lane: Lane) -> str | None:
         """Encode a row for a package; why that is impossible, or None."""
@@ -213,40 +274,46 @@ class Dispatch:
             values = ask.values
             if ask.contract is not reader.contract:
                 values = reader.contract.read(ask.body)
-            try:
-                ask.features = reader.join(values, self.online, ask.at)
-            except FairleadError:
-                self.featureless.n += 1
-                ask.features = reader.join(values, None, ask.at)
-            ask.data = reader.encode(values, ask.features)
+            if reader.spec.views:
+                try:
+                    ask.features = reader.join(values, self.online, ask.at)
+                except FairleadError:
+                    self.featureless.n += 1
+                    ask.features = FEATURELESS
+                ask.data = reader.encode(values, ask.features)
+            else:
+                ask.data = reader.encoder.encode(values)
         except Invalid as error:
             ask.refused = error
             return f"cannot take the row: {error}"
         return None
 
     def _twin(self, ask: Ask, plan: Plan, place: int) -> None:
-        """Note that another package is to see the row, once everybody of this turn is served."""
+        """Note that another package is to see the row, with others of the next moment: nobody waits
+        for it, and one batch costs the core much less than many."""
         lane = plan.lanes[place]
         if lane is None:
             self.ledger.dropped(str(plan.arms[place].package))
             return
         twin = Ask(ask.unit, ask.body, ask.started)
-        twin.id, twin.at, twin.epoch = ask.id, ask.at, ask.epoch
+        twin.id, twin.at, twin.epoch, twin.trace = ask.id, ask.at, ask.epoch, ask.trace
         twin.values, twin.contract = ask.values, ask.contract
         twin.live, twin.propensity = False, plan.arms[place].mirror
         self._twins.append((lane, twin))
 
     def _end_turn(self) -> None:
         self._now = None
-        if self._twins:
-            self._loop.call_soon(self._send_twins)
+        if self._twins and not self._gathering:
+            self._gathering = True
+            self._loop.call_later(GATHER, self._send_twins)
 
     def _send_twins(self) -> None:
-        twins, self._twins = self._twins, []
+        twins, self._twins, self._gathering = self._twins, [], False
         now = perf_counter()
         for lane, twin in twins:
-            twin.limit = now + self.config.deadline
-            trouble = self._prepare(twin, lane)
+            twin.started = now
+            twin.limit = now + self._deadline
+            trouble = lane.defect(now) or self._prepare(twin, lane)
             if trouble is not None:
                 self.failed(lane, [twin], trouble)
             elif not (lane.up and lane.breaker.allows(now) and lane.mirror(twin)):
@@ -273,10 +340,11 @@ class Dispatch:
     def changed(self, lane: Lane) -> None:
         self._changed(lane)
 
-    def _lost(self, ask: Ask, package: str) -> None:
+    def _lost(self, asks: list[Ask], package: str) -> None:
         reason = "the package cannot be read"
-        self.ledger.record(package, [ask], [None], reason)
-        self._fall_back(ask, None, reason)
+        self.ledger.record(package, asks, [None] * len(asks), reason)
+        for ask in asks:
+            self._fall_back(ask, None, reason)
 
     def _fall_back(self, ask: Ask, lane: Lane | None, reason: str) -> None:
         plan = self.plan
@@ -284,7 +352,7 @@ class Dispatch:
         if again and plan is not None and lane is not plan.baseline:
             ask.fallback, ask.alone, ask.refused = True, False, None
             self.fallbacks.n += 1
-            self._offer(ask, plan.baseline)
+            self._offer([ask], plan.baseline)
             return
         ask.late = reason == LATE
         self._tell([ask], True)
@@ -296,23 +364,23 @@ class Dispatch:
     def _told(self, asks: list[Ask], logged: bool) -> None:
         for ask in asks:
             if ask.live:
-                ask.call.logged &= logged
-                self._settle(ask)
+                call: Call = ask.call
+                call.logged &= logged
+                call.left -= 1
+                if not call.left:
+                    self._settle(call)
 
-    def _settle(self, ask: Ask) -> None:
-        """One row of a request is done with; answer when it was the last."""
-        call: Call = ask.call
-        call.left -= 1
-        if call.left:
-            return
+    def _settle(self, call: Call) -> None:
+        """All rows of a request are done with: answer it."""
         self.gate.leave(len(call.asks))
-        if call.gone:
+        if call.exchange.gone:
             return
         bare = [a for a in call.asks if a.scores is None]
         if bare and self.config.fallback is None:
             self.unanswered.n += len(bare)
             call.exchange.id = bare[0].id
-            call.exchange.refuse(_no_answer(bare[0]))
+            pointer = f"/rows/{call.asks.index(bare[0])}" if call.answer == self._many else ""
+            call.exchange.refuse(_no_answer(bare[0], pointer))
             return
         if not call.logged:
             self.unlogged.n += len(call.asks)
@@ -320,31 +388,40 @@ class Dispatch:
                 call.exchange.refuse(_UNLOGGED)
                 return
         self.statics.n += len(bare)
+        call.exchange.id = call.asks[0].id
         call.answer(call)
+        plan = self.plan
+        self.access.answered(call.exchange, call.asks, plan.baseline.reader if plan else None)
         call.asks = ()  # A row names its request: without this the two would wait for the collector.
 
     # -- the forms of an answer
 
-    def _spell(self, ask: Ask) -> bytes:
+    def _answer(self, ask: Ask) -> Answer:
         if ask.reader is not None and ask.scores is not None:
-            return ask.reader.spell(ask.id, ask.scores, ask.fallback)
-        plan = self.plan
-        regression = plan is not None and plan.baseline.reader.spec.task == "regression"
-        return msgspec.json.encode({"id": ask.id, "package": STATIC, "fallback": True,
-                                    "value" if regression else "label": self.config.fallback})  # fmt: skip
+            answer = ask.reader.answer(ask.id, ask.scores, ask.fallback)
+            answer.features = ask.features is not FEATURELESS
+            return answer
+        plan, said = self.plan, self.config.fallback
+        if plan is not None and plan.baseline.reader.spec.task == "regression":
+            return Answer(ask.id, STATIC, True, value=said)
+        return Answer(ask.id, STATIC, True, said)
 
     def _one(self, call: Call) -> None:
-        body = self._spell(call.asks[0])
-        call.exchange.ok(body if call.logged else body[:-1] + _NOT_LOGGED)
+        answer = self._answer(call.asks[0])
+        answer.logged = call.logged
+        call.exchange.ok(_encode(answer))
 
     def _many(self, call: Call) -> None:
-        body = b'{"predictions":[%b]}' % b",".join(map(self._spell, call.asks))
-        call.exchange.ok(body if call.logged else body[:-1] + _NOT_LOGGED)
+        call.exchange.ok(_encode(Answers(list(map(self._answer, call.asks)), call.logged)))
 
-    def _inferred(self, request: tensors.Inference, call: Call) -> None:
+    def respond(self, call: Call, request: tensors.Inference) -> dict[str, Any]:
+        """The answer to an inference request in plain values."""
         rows = [tensors.Row(a.id, a.reader.name if a.reader else STATIC, a.reader, a.scores,
                             a.fallback or a.reader is None) for a in call.asks]  # fmt: skip
-        text, blob = tensors.spell_inference(request, self.config.service, rows, call.logged)
+        return tensors.respond(request, self.config.service, rows, call.logged)
+
+    def _inferred(self, call: Call, request: tensors.Inference) -> None:
+        text, blob = tensors.spell_inference(request, self.respond(call, request))
         if blob is None:
             call.exchange.ok(text)
         else:
@@ -352,13 +429,14 @@ class Dispatch:
                                  b"inference-header-content-length: %d\r\n" % len(text))  # fmt: skip
 
 
-def _unit(exchange: Exchange) -> str:
+def _unit(exchange: Asker) -> str:
     return exchange.head.unit if exchange.head is not None else ""
 
 
-def _no_answer(ask: Ask) -> Refusal:
+def _no_answer(ask: Ask, pointer: str) -> Refusal:
     if ask.refused is not None:
-        return msgspec.structs.replace(refusal_of(ask.refused), code="unseen")
+        code = "poison" if isinstance(ask.refused, Poison) else "unseen"
+        return msgspec.structs.replace(refusal_of(ask.refused, pointer), code=code)
     if ask.late:
         return Refusal(status=503, code="deadline", message="no answer in time", retry_after=1,
                        hint="try again, with fewer rows at once if there were many")  # fmt: skip

@@ -1,13 +1,14 @@
 """Endpoints: every door of the gateway, each saying who may call it, how much it reads and how long it takes."""
 
 import hmac
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
 from ipaddress import ip_address
 from typing import Generic, Literal, TypeVar, get_args
 
 from msgspec import Struct
 
+from fairlead.core.identity import Pass, Passes, fingerprint
 from fairlead.errors import Invalid
 from fairlead.serve.refusal import Refusal
 
@@ -24,7 +25,7 @@ class Endpoint(Struct, Generic[T], frozen=True, kw_only=True):
 
     method: str
     path: str
-    access: Access
+    access: str
     max_body: int
     deadline: float
     handler: Callable[[T], None]
@@ -33,12 +34,13 @@ class Endpoint(Struct, Generic[T], frozen=True, kw_only=True):
 class Table(Generic[T]):
     """All endpoints, found by exact method and path: no prefix, no normalising, default deny."""
 
-    def __init__(self, endpoints: Iterable[Endpoint[T]]) -> None:
-        """Raises Invalid when an endpoint does not declare its limits, or two are the same."""
+    def __init__(self, endpoints: Iterable[Endpoint[T]], known: Collection[str] = get_args(Access)) -> None:
+        """`known`: what an endpoint may say of who may call it. Raises Invalid when one does not
+        declare that or its limits, or two are the same."""
         self._doors: dict[tuple[str, str], Endpoint[T]] = {}
         self._methods: dict[str, list[str]] = {}
         for endpoint in endpoints:
-            _declared(endpoint)
+            _declared(endpoint, known)
             if (endpoint.method, endpoint.path) in self._doors:
                 raise Invalid(f"{endpoint.method} {endpoint.path} is declared twice")
             self._doors[endpoint.method, endpoint.path] = endpoint
@@ -64,29 +66,48 @@ class Table(Generic[T]):
 
 class Callers:
     """Decides who may call. On loopback everyone on this machine, but no web page in a browser:
-    `Host` and `Origin` must name this machine. Elsewhere whoever shows the token."""
+    `Host` and `Origin` must name this machine. Elsewhere, and everywhere once a service was given a
+    token, whoever shows one: that of the configuration, or one that `admit` was told of."""
 
-    def __init__(self, host: str, token: str = "") -> None:
+    def __init__(self, host: str, token: str = "", passes: Passes | None = None) -> None:
         """Raises Invalid when the gateway would be open to the network without a token."""
         self._loopback = is_loopback(host)
         self._token = token.encode()
-        if not self._loopback and not token:
+        self._asks = bool(token)
+        self._passes: tuple[Pass, ...] = ()
+        self.admit(passes, 0.0)
+        if not self._loopback and not self._asks:
             raise Invalid(f"serving on {host} is open to the network, and there is no token",
-                          hint="write a token into a file and name it in serve.token_file, "
+                          hint="`fairlead people add NAME --role service` makes one, "
                                "or serve on 127.0.0.1")  # fmt: skip
+
+    def admit(self, passes: Passes | None, now: float) -> bool:
+        """From now on these may call; whether that is a change."""
+        before = self._asks, self._passes
+        if passes is not None:
+            self._asks = passes.asks or bool(self._token)
+            self._passes = tuple(p for p in passes.passes if now < p.expires_at)
+        return before != (self._asks, self._passes)
 
     def refuse(self, access: str, host: str, origin: str, authorization: bytes) -> Refusal | None:
         """None when this caller may."""
         if self._loopback and not (is_loopback(_name(host)) and _ours(origin)):
             return Refusal(status=403, code="origin", message="this host or origin may not call",
                            hint="call http://127.0.0.1 or http://localhost directly")  # fmt: skip
-        if access == "anyone" or not self._token:
-            return None
-        if hmac.compare_digest(authorization, b"Bearer " + self._token):
+        if access == "anyone" or not self._asks or self._known(access, authorization):
             return None
         return Refusal(status=401, code="token", message="a valid token is missing",
                        hint="send Authorization: Bearer TOKEN",
                        headers=b"www-authenticate: Bearer\r\n")  # fmt: skip
+
+    def _known(self, access: str, authorization: bytes) -> bool:
+        """Compares with every token, whichever it is, so that the time tells nothing."""
+        scheme, _, shown = authorization.partition(b" ")
+        if scheme != b"Bearer":
+            return False
+        seen = fingerprint(shown)
+        ours = bool(self._token) and hmac.compare_digest(shown, self._token)
+        return ours or any([hmac.compare_digest(p.digest, seen) and access in p.doors for p in self._passes])
 
 
 def is_loopback(host: str) -> bool:
@@ -110,10 +131,10 @@ def _ours(origin: str) -> bool:
     return not origin or is_loopback(_name(origin.partition("://")[2]))
 
 
-def _declared(endpoint: Endpoint[T]) -> None:
+def _declared(endpoint: Endpoint[T], known: Collection[str]) -> None:
     name = f"{endpoint.method} {endpoint.path}"
-    if endpoint.access not in get_args(Access):
-        raise Invalid(f"{name} does not say who may call it", hint=f"one of {get_args(Access)}")
+    if endpoint.access not in known:
+        raise Invalid(f"{name} does not say who may call it", hint=f"one of {', '.join(known)}")
     if endpoint.max_body < 0 or endpoint.deadline <= 0:
         raise Invalid(f"{name} declares a body of {endpoint.max_body} bytes and a deadline of "
                       f"{endpoint.deadline} s", hint="bytes >= 0 and seconds > 0")  # fmt: skip

@@ -2,7 +2,8 @@
 
 To the replica:   u32 length, u32 id, u32 rows, then float32 rows x width.
 To the gateway:   u32 length, u32 id, u8 status, then float32 rows x k (status OK) or UTF-8 text.
-`length` counts what follows it. A replica greets each connection with id 0, status HELLO and JSON.
+`length` counts what follows it. A replica greets each connection with id 0, status HELLO and JSON;
+with id 0 and status FAREWELL it asks to be left: it still answers, and another takes its place.
 """
 
 from collections.abc import Iterator
@@ -10,9 +11,9 @@ from struct import Struct as Layout
 
 import msgspec
 
-__all__ = ["ERROR", "HELLO", "OK", "Hello", "answer", "question", "split"]
+__all__ = ["ERROR", "FAREWELL", "HELLO", "OK", "Hello", "answer", "question", "split"]
 
-OK, ERROR, HELLO = 0, 1, 255
+OK, ERROR, FAREWELL, HELLO = 0, 1, 254, 255
 MAX_FRAME = 256 * 2**20
 """Bytes; a longer frame means that the other side does not speak this language."""
 

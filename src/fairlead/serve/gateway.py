@@ -16,8 +16,12 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace as changed
 
+from fairlead.core.veil import Veil, veil
 from fairlead.errors import Missing
-from fairlead.ports import Clock, Online, Router
+from fairlead.ports import Clock, Online, Register, Router
+from fairlead.serve import grpc
+from fairlead.serve.access import Access, AccessLog
+from fairlead.serve.board import Board
 from fairlead.serve.config import GatewayConfig
 from fairlead.serve.dispatch import Dispatch
 from fairlead.serve.endpoint import Callers
@@ -25,15 +29,20 @@ from fairlead.serve.http import BEAT, Connection, Site
 from fairlead.serve.ids import Ids, enroll
 from fairlead.serve.ledger import Ledger
 from fairlead.serve.metrics import Metrics
+from fairlead.serve.secret import log_key
 from fairlead.serve.service import Service
 from fairlead.serve.sink import open_sink
 from fairlead.serve.switch import Switch
+from fairlead.serve.timely import SHARE, Timely
+from fairlead.serve.tracer import Tracer
 
 __all__ = ["Doors", "run"]
 
 WATCH = 0.05
 """Seconds between two looks at the route; a rollback is obeyed within this."""
 EXPIRE = 0.01
+PUBLISH = 1.0
+"""Seconds between two sheets of metrics that the other gateways read."""
 FLUSH = 0.02
 """Seconds between two looks at whether something waits for the journal."""
 SETTLE = 0.05
@@ -49,6 +58,7 @@ class Doors(Struct, frozen=True, kw_only=True):
     """The ports a gateway uses; `online` opens the feature store, once, in the worker."""
 
     router: Router
+    register: Register
     clock: Clock
     online: Callable[[], Online | None]
 
@@ -71,42 +81,59 @@ def run(config: GatewayConfig, state: Path, listener: socket.socket, doors: Door
 class _Gateway:
     def __init__(self, config: GatewayConfig, state: Path, doors: Doors) -> None:
         self.config, self.state, self.doors = config, state, doors
-        self.metrics = Metrics()
         self._said: dict[str, object] = {}
         self.ids = Ids(enroll(state / "predictions"))
+        self.metrics = Metrics(gateway=self.ids.gateway)
+        self._clear = perf_counter()
+        self._forsaken = 0
         self.ids.at(doors.clock.now())
 
     async def serve(self, listener: socket.socket, lifeline: int) -> int:
         loop = asyncio.get_running_loop()
         self.sink = open_sink(self.state / "predictions" / "journal", self.ids.gateway,
                               self.config.durability, loop.call_soon_threadsafe)  # fmt: skip
-        ledger = Ledger(self.config.service, self.sink, self.metrics)
+        ledger = Ledger(self.config.service, self.sink, self.metrics, self._veil())
         self.dispatch = Dispatch(
-            self.config, clock=self.doors.clock, online=self.doors.online(), ledger=ledger,
-            metrics=self.metrics, ids=self.ids, changed=lambda _: self.switch.apply())  # fmt: skip
+            self.config, clock=self.doors.clock, online=self._online(), ledger=ledger,
+            metrics=self.metrics, access=self._access(), ids=self.ids,
+            changed=lambda _: self.switch.apply())  # fmt: skip
         self.switch = Switch(self.doors.router, self.state / "packages", Path(), self.dispatch)
-        service = Service(self.dispatch, self.switch, ledger, self.metrics)
-        callers = Callers(self.config.host, _token(self.config))
-        refused = self.metrics.counter("fairlead_refused_total", "Requests answered by an error.")
-        self.site = Site(service.table(), callers, self.config.limits, self.ids.next, refused)
+        board = Board(self.ids.gateway, self.metrics, self.switch.lanes, Path(), self.config.cpu_hour_price)
+        service = Service(self.dispatch, self.switch, ledger, board)
+        self.callers = Callers(self.config.host, _token(self.config), self.doors.register.published())
+        self.site = Site(service.table(), self.callers, self.config.limits, self.ids.next,
+                         self.dispatch.access.refused)  # fmt: skip
         self._gauges()
         stop = asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, stop.set)
         loop.add_reader(lifeline, stop.set)
         self.switch.watch()
         self._every(WATCH, self.switch.watch)
+        self._every(WATCH, self._admit)
         self._every(BEAT, self.site.sweep)
         self._every(EXPIRE, self._expire)
-        self._every(FLUSH, self.sink.flush)
+        self._every(FLUSH, self._flush)
+        self._every(PUBLISH, board.publish)
         server = await loop.create_server(lambda: Connection(self.site), sock=listener, backlog=1024)
+        calls = await self._calls(service)
         self._every(WATCH, self._say)
         await stop.wait()
         loop.remove_reader(lifeline)
         server.close()
-        await self._drain()
+        await asyncio.gather(self._drain(), *([calls.stop(DRAIN)] if calls else []))
+        board.withdraw()
         self.switch.close()
         self.sink.close()
+        self.dispatch.access.close()
         return 0
+
+    async def _calls(self, service: Service) -> grpc.Server | None:
+        """The gRPC doors, when they are wanted. Raises Missing."""
+        if not self.config.grpc_port:
+            return None
+        calls = grpc.Server(service, self.site)
+        await calls.start()
+        return calls
 
     def _say(self) -> None:
         """Tell the supervisor that this process listens, and whether a package answers."""
@@ -117,7 +144,12 @@ class _Gateway:
             fresh.write_bytes(msgspec.json.encode(word))
             fresh.replace(f"gateway-{os.getppid()}.json")
 
-    def _every(self, seconds: float, act: Callable[[], None]) -> None:
+    def _admit(self) -> None:
+        """Obey the register of callers: a token that was revoked or has expired ends now."""
+        if self.callers.admit(self.doors.register.published(), self.doors.clock.now()):
+            self.site.heads.clear()
+
+    def _every(self, seconds: float, act: Callable[[], object]) -> None:
         """Do it again and again; a failing turn does not end the turns."""
         loop = asyncio.get_running_loop()
 
@@ -133,9 +165,38 @@ class _Gateway:
     def _expire(self) -> None:
         now = perf_counter()
         self.sink.expire(now - self.config.deadline)
+        forsaken, self._forsaken = self._forsaken != self.site.forsaken, self.site.forsaken
         for lane in list(self.switch.lanes.values()):
+            if forsaken:
+                lane.forsake()
             if not lane.idle:
                 lane.expire(now)
+
+    def _online(self) -> Timely | None:
+        """The feature store, which nobody waits for longer than its share of the deadline."""
+        store = self.doors.online()
+        return None if store is None else Timely(store, SHARE * self.config.deadline)
+
+    def _access(self) -> Access:
+        """Counts every request; writes and traces them when the configuration says so."""
+        config, counter = self.config, self.metrics.counter
+        log = tracer = None
+        if config.access_log:
+            lost = counter("fairlead_access_log_dropped_total", "Lines that the access log dropped.")
+            log = AccessLog(self.state / "predictions" / "access.jsonl", config.access_log, lost)
+        if config.trace_to:
+            lost = counter("fairlead_spans_dropped_total", "Spans that no receiver took.")
+            tracer = Tracer(config.trace_to, config.service, config.trace_share, lost)
+        return Access(self.metrics, self.doors.clock, log, tracer)
+
+    def _flush(self) -> None:
+        self.sink.flush()
+        self.dispatch.access.flush()
+        if not self.sink.waiting:
+            self._clear = perf_counter()
+
+    def _lag(self) -> float:
+        return perf_counter() - self._clear if self.sink.waiting else 0.0
 
     async def _drain(self) -> None:
         """Answer what is inside and what is just arriving, then close; connections that stay idle
@@ -153,15 +214,19 @@ class _Gateway:
             connection.close()
         await asyncio.sleep(0.01)
 
+    def _veil(self) -> Veil | None:
+        """What hides columns from the disk, under a key that stays with the log."""
+        return veil(self.config.log, log_key(self.state / "predictions"), self.config.sticky_by)
+
     def _gauges(self) -> None:
         gauge = self.metrics.gauge
         gauge("fairlead_connections", "Open connections.", lambda: len(self.site.connections))
         gauge("fairlead_inside", "Rows between request and answer.",
               lambda: self.dispatch.gate.inside)  # fmt: skip
         gauge("fairlead_ready", "1 when a package would answer.", lambda: self.switch.ready)
-        gauge("fairlead_journal_lost", "Journal rows dropped so far.", lambda: self.sink.lost)
+        gauge("fairlead_journal_lost_total", "Rows that the journal dropped.", lambda: self.sink.lost)
+        gauge("fairlead_journal_lag_seconds", "Since when something waits for the disk.", self._lag)
         gauge("fairlead_journal_waiting_bytes", "Not yet written.", lambda: self.sink.waiting)
-        gauge("fairlead_resident_bytes", "Memory of this process.", _resident)
 
 
 def _within_descriptors(config: GatewayConfig) -> GatewayConfig:
@@ -182,11 +247,3 @@ def _token(config: GatewayConfig) -> str:
     except OSError as error:
         raise Missing(f"no token in {config.token_file}: {error.strerror}",
                       hint="write one there, readable by you only") from error  # fmt: skip
-
-
-def _resident() -> float:
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return 0.0
-    return float(pages * os.sysconf("SC_PAGE_SIZE"))

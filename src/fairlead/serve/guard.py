@@ -1,8 +1,10 @@
 """Guards: how much may wait, how long it may take, and when to stop asking a package that fails."""
 
-__all__ = ["Breaker", "Gate"]
+__all__ = ["Breaker", "Gate", "Pace"]
 
 FAILURES = 5
+FIRST = 32
+"""Rows of a batch until larger ones have proved to be quick."""
 PAUSE = 1.0
 """Seconds an open breaker waits before it lets one batch try again."""
 
@@ -24,6 +26,35 @@ class Gate:
 
     def leave(self, rows: int) -> None:
         self.inside -= rows
+
+
+class Pace:
+    """How many rows a replica answers in one go without keeping the next ones waiting for too long.
+
+    `rows` doubles while full batches take less than half of `seconds`, up to `most`; one that takes
+    more cuts it in proportion. From then on the package is `slow`, until `rows` is `most` again:
+    what would have to wait for more than a second batch is better refused at once.
+    """
+
+    __slots__ = ("most", "rows", "seconds", "slow")
+
+    def __init__(self, most: int, seconds: float) -> None:
+        self.most, self.seconds = most, seconds
+        self.rows = min(FIRST, most)
+        self.slow = False
+
+    def took(self, rows: int, seconds: float) -> None:
+        """A batch of `rows` was answered after so many seconds of work."""
+        if seconds > self.seconds:
+            self.rows, self.slow = max(1, int(rows * self.seconds / seconds)), True
+        elif rows >= self.rows and 2 * seconds < self.seconds:
+            self.rows = min(self.most, 2 * self.rows)
+            self.slow = self.slow and self.rows < self.most
+
+    def takes(self, waiting: int, rows: int, replicas: int) -> bool:
+        """Whether `rows` behind `waiting` ones would be answered within two batches."""
+        room = 2 * self.rows * max(1, replicas)
+        return not self.slow or not waiting or waiting + rows <= room
 
 
 class Breaker:

@@ -1,6 +1,10 @@
 """HTTP/1.1: connections that are guarded before anything is parsed, and answered in order."""
 
 import asyncio
+import contextlib
+import fcntl
+import sys
+import termios
 import traceback
 from collections import deque
 from collections.abc import Callable
@@ -8,12 +12,12 @@ from typing import Any, cast
 
 from msgspec import Struct
 
+from fairlead.core.trace import parent_of, span_of
 from fairlead.errors import Missing
 from fairlead.serve.endpoint import Callers, Endpoint, Table
-from fairlead.serve.metrics import Counter
 from fairlead.serve.refusal import REASONS, Refusal
 
-__all__ = ["Connection", "Exchange", "Head", "Limits", "Site"]
+__all__ = ["Connection", "Exchange", "Head", "Limits", "Site", "large_body"]
 
 BEAT = 0.25
 """Seconds between two looks at which connections are too slow."""
@@ -21,6 +25,10 @@ MEMORY, MEMORABLE = 2048, 1024
 """Request heads remembered, and the bytes of the longest one."""
 LINGER = 1.0
 """Seconds in which a refused caller may still send, so that it reads the refusal."""
+AGAIN = 0.02
+"""Seconds until a first and between two words to a caller that may have gone."""
+SPILL = 4 * 2**20
+"""Bytes that such a caller may send; nobody reads them."""
 
 _OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 JSON = b"application/json"
@@ -44,30 +52,39 @@ class Limits(Struct, frozen=True, kw_only=True):
 
 class Head(Struct, frozen=True, kw_only=True, gc=False):
     """What matters of a request's head. `length` is -1 when the body is chunked, `json` the bytes
-    of JSON before binary tensors, -1 when there are none."""
+    of JSON before binary tensors, -1 when there are none; `token`: what the caller showed, kept
+    only where heads are not remembered."""
 
-    endpoint: Endpoint["Exchange"]
+    endpoint: Endpoint[Any]
     length: int
     keep: bool
     unit: str = ""
     trace: bytes = b""
     expects: bool = False
     json: int = -1
+    query: bytes = b""
+    token: bytes = b""
 
 
 class Site:
-    """What all connections of a gateway share: the doors, the limits, the census, the beat."""
+    """What all connections of a gateway share: the doors, the limits, the census, the beat.
+
+    `forsaken` counts connections that ended before they had all their answers.
+    """
 
     def __init__(
         self, table: Table["Exchange"], callers: Callers, limits: Limits,
-        new_id: Callable[[], str], refused: Counter,
+        new_id: Callable[[], str], refused: Callable[["Exchange", Refusal], None],
+        memorable: int = MEMORABLE,
     ) -> None:  # fmt: skip
+        """`memorable`: bytes of the longest head that is remembered; 0: every one is read anew."""
         self.table, self.callers, self.limits, self.new_id = table, callers, limits, new_id
-        self.refused = refused
+        self.refused, self._memorable = refused, memorable
         self.parser, self.parser_errors = _llhttp()
         self.connections: set[Connection] = set()
         self.heads: dict[bytes, Head] = {}
         self.draining = False
+        self.forsaken = 0
         self.beat = 1
         self._unread = max(1, round(limits.write_seconds / BEAT))
         self._patience = {
@@ -79,19 +96,25 @@ class Site:
 
     def remember(self, data: bytes, head: Head) -> None:
         """The same bytes mean the same head, so their next parse is a look-up."""
-        if len(data) <= MEMORABLE and not (head.unit or head.trace or head.expects):
+        if len(data) <= self._memorable and not (head.unit or head.trace or head.expects):
             if len(self.heads) >= MEMORY:
                 self.heads.clear()
             self.heads[data] = head
+
+    def keeps(self, fields: dict[bytes, bytes]) -> bytes:
+        """The token of a head that is read once."""
+        return b"" if self._memorable else fields.get(b"authorization", b"").removeprefix(b"Bearer ")
 
     def sweep(self) -> None:
         """Called every BEAT seconds: end what is too slow."""
         self.beat += 1
         for connection in list(self.connections):
             state = connection.state
-            if connection.stalled and self.beat - connection.stalled > self._unread:
+            waited = self.beat - connection.since
+            stuck = connection.stalled and self.beat - connection.stalled > self._unread
+            if stuck or (state == _IDLE and waited == self._unread and connection.unread()):
                 connection.abort()
-            elif state in self._patience and self.beat - connection.since > self._patience[state]:
+            elif state in self._patience and waited > self._patience[state]:
                 connection.late()
 
     def drain(self) -> None:
@@ -138,10 +161,15 @@ class Exchange:
     def gone(self) -> bool:
         return self._connection.transport is None
 
+    @property
+    def size(self) -> int:
+        """Bytes of the answer, head and all."""
+        return len(self._payload or b"")
+
     def ok(self, body: bytes) -> None:
         """200 with a JSON body: the short way."""
         connection = self._connection
-        if self._last or connection.site.draining:
+        if self._last or connection.site.draining or (self.head is not None and self.head.trace):
             self.answer(200, body)
         else:
             connection.reply(self, _OK % len(body) + body)
@@ -152,16 +180,25 @@ class Exchange:
         if connection.site.draining and connection.open and connection.open[-1] is self:
             self._last = True
         line = b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b%b\r\n" % (
-            status, REASONS[status], kind, len(body), headers, CLOSE if self._last else b"")  # fmt: skip
+            status, REASONS[status], kind, len(body), headers + self._trace(),
+            CLOSE if self._last else b"")  # fmt: skip
         connection.reply(self, line + body)
+
+    def _trace(self) -> bytes:
+        """The header that continues the caller's trace with the span of this answer."""
+        parent = parent_of(self.head.trace) if self.head is not None else None
+        if parent is None:
+            return b""
+        self.id = self.id or self._connection.site.new_id()
+        return b"traceparent: %b\r\n" % parent.line(span_of(self.id, "gateway"))
 
     def refuse(self, refusal: Refusal) -> None:
         """An error body with an id."""
         connection, head = self._connection, self.head
-        connection.site.refused.n += 1
         self.id = self.id or connection.site.new_id()
         flat = head.endpoint.path.startswith(OIP) if head else connection.asks(OIP)
         self.answer(refusal.status, refusal.body(self.id, flat=flat), headers=refusal.head())
+        connection.site.refused(self, refusal)
 
 
 class Connection(asyncio.Protocol):
@@ -187,6 +224,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        # Whatever the kernel does not take at once counts as not read.
+        self.transport.set_write_buffer_limits(0)
         self.site.connections.add(self)
         if len(self.site.connections) > self.site.limits.connections:
             self._end(Refusal(status=503, code="connections", message="too many connections",
@@ -195,12 +234,21 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.transport = None
         self.site.connections.discard(self)
+        self.site.forsaken += bool(self.open)
         self.open.clear()
 
     def eof_received(self) -> bool:
-        """The caller sends no more, but may still read what it is owed."""
+        """The caller sends no more, but may still read what it is owed. Whether it is there at all
+        shows when it is written to: the first word meets a reset, the second one hears of it."""
         self._ended = True
+        if self.open and (self._parser is None or self._parser.get_http_version() == "1.1"):
+            for turn in (1, 2):
+                asyncio.get_running_loop().call_later(turn * AGAIN, self._knock)
         return bool(self.open)
+
+    def _knock(self) -> None:
+        if self.transport is not None and self.open:
+            self.transport.write(b"HTTP/1.1 102 Processing\r\n\r\n")
 
     def pause_writing(self) -> None:
         """The caller does not read its answers: take no more of its requests."""
@@ -219,6 +267,9 @@ class Connection(asyncio.Protocol):
                 self._dispatch(head, data[end:])
                 return
         elif self.state in _OVER:
+            self._seen += len(data)
+            if self._seen > SPILL:
+                self.abort()
             return
         self._parse(data)
 
@@ -233,6 +284,15 @@ class Connection(asyncio.Protocol):
             self.close()
         else:
             self.abort()
+
+    def unread(self) -> int:
+        """Bytes of answers that the kernel still keeps, because the caller does not take them."""
+        if self.transport is None:
+            return 0
+        with contextlib.suppress(OSError):
+            fd = self.transport.get_extra_info("socket").fileno()
+            return int.from_bytes(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        return 0
 
     def abort(self) -> None:
         """End at once; what was not sent is lost."""
@@ -272,9 +332,9 @@ class Connection(asyncio.Protocol):
         if self.state == _HEAD and self._seen > self.site.limits.header_bytes:
             self._end(_LARGE_HEAD)
         elif self._chunked() and self._head is not None:
-            # Chunk headers and trailers are no body, but must not be endless either.
-            if self._seen - self._size > self._head.endpoint.max_body + self.site.limits.header_bytes:
-                self._end(_large_body(self._head.endpoint))
+            # Chunk headers and trailers are no body: more of them than of it, and somebody plays.
+            if self._seen - self._size > self._size + self.site.limits.header_bytes:
+                self._end(large_body(self._head.endpoint))
         elif fresh and self._complete and self.state in _FRESH:
             self._memorise(data)
 
@@ -322,7 +382,7 @@ class Connection(asyncio.Protocol):
             return
         self._size += len(data)
         if self._size > self._head.endpoint.max_body:
-            self._end(_large_body(self._head.endpoint))
+            self._end(large_body(self._head.endpoint))
         else:
             self._body.append(data)
 
@@ -360,17 +420,19 @@ class Connection(asyncio.Protocol):
             return refusal
         expects = fields.get(b"expect", b"").lower()
         if expects not in (b"", b"100-continue"):
-            return Refusal(status=417, code="expect", message="only 100-continue can be expected")
+            return Refusal(status=417, code="expect", message="only 100-continue can be expected",
+                           hint="leave the Expect header out")  # fmt: skip
         text = fields.get(b"inference-header-content-length", b"-1")
         if text != b"-1" and not (text.isdigit() and len(text) < 10):
             return Refusal(status=400, code="http", message="Inference-Header-Content-Length is no number",
                            hint="the bytes of JSON before the tensors")  # fmt: skip
         length = -1 if b"transfer-encoding" in fields else int(fields.get(b"content-length", b"0"))
         if length > endpoint.max_body:
-            return _large_body(endpoint)
+            return large_body(endpoint)
         return Head(endpoint=endpoint, length=length, keep=self._parser.should_keep_alive(),
                     unit=fields.get(b"x-unit", b"").decode("utf-8", "replace"),
-                    trace=fields.get(b"traceparent", b""), expects=bool(expects), json=int(text))  # fmt: skip
+                    trace=fields.get(b"traceparent", b""), expects=bool(expects), json=int(text),
+                    query=self._url.partition(b"?")[2], token=self.site.keeps(fields))  # fmt: skip
 
     def _dispatch(self, head: Head, body: bytes) -> None:
         exchange = Exchange(self, head, body)
@@ -429,6 +491,7 @@ _LARGE_HEAD = Refusal(status=431, code="header", message="the request's head is 
                       hint="16 kB and 100 headers are the limit")  # fmt: skip
 
 
-def _large_body(endpoint: Endpoint[Exchange]) -> Refusal:
+def large_body(endpoint: Endpoint[Any]) -> Refusal:
+    """The refusal of a body over the limit of its door."""
     return Refusal(status=413, code="body", message=f"the body is over {endpoint.max_body} bytes",
                    hint="send fewer rows at once, or raise serve.max_body_kb")  # fmt: skip

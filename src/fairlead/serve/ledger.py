@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from time import perf_counter
 
 from fairlead.core.journal import Batch, Note
+from fairlead.core.veil import Veil
 from fairlead.serve.batch import Ask
 from fairlead.serve.metrics import Counter, Histogram, Metrics
 from fairlead.serve.sink import Sink
@@ -16,8 +17,9 @@ Scores = Sequence[list[float] | None]
 class Ledger:
     """Writes rows of one package down, as many at once as share their circumstances."""
 
-    def __init__(self, service: str, sink: Sink, metrics: Metrics) -> None:
-        self.service, self.sink, self.metrics = service, sink, metrics
+    def __init__(self, service: str, sink: Sink, metrics: Metrics, veil: Veil | None = None) -> None:
+        """`veil`: changes what is written, so that it never reaches the disk otherwise."""
+        self.service, self.sink, self.metrics, self._veil = service, sink, metrics, veil
         self._cells: dict[tuple[str, bool, bool], tuple[Counter, Histogram]] = {}
         self._dropped: dict[str, Counter] = {}
 
@@ -28,8 +30,11 @@ class Ledger:
         """
         now = perf_counter()
         first = asks[0]
-        key = (first.at, first.epoch, first.live, first.propensity)
-        if all((a.at, a.epoch, a.live, a.propensity) == key for a in asks):
+        at, epoch, live, propensity = first.at, first.epoch, first.live, first.propensity
+        for a in asks:
+            if a.at != at or a.epoch != epoch or a.live != live or a.propensity != propensity:
+                break
+        else:
             return self._write(package, asks, rows, reason, now)
         groups: dict[tuple[float, int, bool, float], list[int]] = {}
         for i, a in enumerate(asks):
@@ -57,12 +62,14 @@ class Ledger:
     ) -> bool:
         first = asks[0]
         latencies = [now - a.started for a in asks]
-        taken = self.sink.add(Batch(
+        batch = Batch(
             service=self.service, package=package, at=first.at, epoch=first.epoch, live=first.live,
             propensity=first.propensity, ids=[a.id for a in asks], units=[a.unit for a in asks],
             bodies=[a.body for a in asks], features=[a.features for a in asks], outputs=list(rows),
             errors=[reason] * len(asks), fallback=[a.fallback for a in asks], latencies=latencies,
-        ))  # fmt: skip
+            traces=[a.trace for a in asks] if any([a.trace for a in asks]) else [],
+        )  # fmt: skip
+        taken = self.sink.add(batch if self._veil is None else self._veil(batch))
         count, histogram = self._cell(package, first.live, bool(reason))
         count.n += len(asks)
         histogram.observe(latencies)

@@ -1,6 +1,6 @@
 """Packages on disk: read back only when every byte is what its digest says."""
 
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
@@ -8,7 +8,7 @@ import msgspec
 from fairlead.core.artifact import PackageSpec
 from fairlead.errors import Corrupt, Missing
 
-__all__ = ["read", "verify", "width_out"]
+__all__ = ["files", "read", "width_out"]
 
 SPEC = "package.json"
 
@@ -33,24 +33,25 @@ def read(directory: Path) -> PackageSpec:
                       hint="package the model again with this version") from error  # fmt: skip
 
 
-def verify(directory: Path, spec: PackageSpec) -> None:
-    """Every file of the package has its digest, before anything opens it.
+def files(directory: Path, spec: PackageSpec) -> dict[str, bytes]:
+    """The files of the package by name, read once: what is opened is what was verified.
 
-    Raises Missing or Corrupt.
+    Raises Missing, or Corrupt when one does not have its digest.
     """
+    found = {}
     for name, digest in spec.files.items():
         if Path(name).name != name:
             raise Corrupt(f"package {directory.name[:12]} names the file {name!r}",
                           hint="a package's files lie in its own folder")  # fmt: skip
         try:
-            with (directory / name).open("rb") as file:
-                found = file_digest(file, "sha256").hexdigest()
+            data = found[name] = (directory / name).read_bytes()
         except OSError as error:
             raise Missing(f"package {directory.name[:12]} lacks {name}: {error.strerror}",
                           hint="restore the package from the blobs") from error  # fmt: skip
-        if found != digest:
+        if sha256(data).hexdigest() != digest:
             raise Corrupt(f"{name} of package {directory.name[:12]} does not match its digest",
                           hint="restore the package from the blobs: nothing of it was loaded")  # fmt: skip
+    return found
 
 
 def width_out(spec: PackageSpec) -> int:

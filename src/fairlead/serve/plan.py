@@ -1,11 +1,11 @@
 """Plans: a route as this gateway can carry it out now, given which packages are ready."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from msgspec.structs import replace as changed
 
 from fairlead.core.ref import Ref
-from fairlead.core.traffic import Arm, Assignment, Route, assign
+from fairlead.core.traffic import Arm, Assignment, Route, chooser
 from fairlead.serve.batch import Lane
 
 __all__ = ["ALL", "Plan"]
@@ -21,7 +21,7 @@ class Plan:
     the failure is seen and counted.
     """
 
-    __slots__ = ("_all", "baseline", "lanes", "published", "route")
+    __slots__ = ("assign", "baseline", "lanes", "published", "route")
 
     def __init__(self, route: Route, baseline: Lane, lanes: Mapping[Ref, Lane]) -> None:
         """`baseline` leads to `route.arms[0]`, `lanes` to the packages that could be read."""
@@ -33,15 +33,13 @@ class Plan:
         first = changed(route.arms[0], weight=route.arms[0].weight + back, mirror=0.0)
         pins = {u: p for u, p in route.pins.items() if _settled(lanes.get(p))}
         self.route = changed(route, arms=(first, *arms), pins=pins)
-        self._all = not pins and not any(a.weight or a.mirror for a in arms)
+        only = not pins and not any(a.weight or a.mirror for a in arms)
+        # Who answers a unit, and who sees it too; no hashing where there is no choice.
+        self.assign: Callable[[str], Assignment] = (lambda _: ALL) if only else chooser(self.route)
 
     @property
     def arms(self) -> tuple[Arm, ...]:
         return self.route.arms
-
-    def assign(self, unit: str) -> Assignment:
-        """Who answers this unit, and who sees it too; no hashing where there is no choice."""
-        return ALL if self._all else assign(self.route, unit)
 
 
 def _settled(lane: Lane | None) -> bool:

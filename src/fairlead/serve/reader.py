@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
+from msgspec import UNSET, Struct, UnsetType
 
 from fairlead.core.artifact import PackageSpec
 from fairlead.core.contract import Contract, Scalar
@@ -11,14 +11,29 @@ from fairlead.core.encoder import Encoder
 from fairlead.core.feature import FeatureView
 from fairlead.core.ref import Ref
 from fairlead.errors import Invalid
-from fairlead.ports import Online
 from fairlead.serve.package import width_out
+from fairlead.serve.timely import Timely
 
-__all__ = ["Contracts", "Features", "Reader"]
+__all__ = ["Answer", "Contracts", "Features", "Reader"]
 
 Contracts = dict[tuple[object, object], Contract]
 Features = dict[str, Any]
 Values = tuple[Scalar, ...]
+
+
+class Answer(Struct, omit_defaults=True, gc=False):
+    """The JSON of one answer, without what goes without saying. `features`: whether the online
+    store had answered in time, where one is asked."""
+
+    id: str
+    package: str
+    fallback: bool = False
+    label: Scalar | UnsetType = UNSET
+    score: float | UnsetType = UNSET
+    value: Scalar | UnsetType = UNSET
+    scores: dict[str, float] | UnsetType = UNSET
+    logged: bool = True
+    features: bool = True
 
 
 class Reader:
@@ -39,10 +54,8 @@ class Reader:
         self._entities = [(v, names.index(v.entity)) for v in spec.views]
         self._joined = tuple(o for v in spec.views for o in v.outputs)
         self.encoder = _encoder(spec, names + self._joined)
-        self._open = b'{"id":"%b","package":"' + self.name.encode() + b'",'
-        self._labels = [msgspec.json.encode(c) for c in spec.classes]
 
-    def join(self, values: Values, online: Online | None, at: float) -> Features | None:
+    def join(self, values: Values, online: Timely | None, at: float) -> Features | None:
         """Values of the feature views as of `at` (UTC seconds); None when there are no views.
 
         An entity that is null has no features. Raises what the online store raises.
@@ -62,29 +75,25 @@ class Reader:
             return self.encoder.encode(values)
         return self.encoder.encode(values + tuple(map(features.get, self._joined)))
 
-    def spell(self, prediction: str, scores: Sequence[float], fallback: bool) -> bytes:
-        """The JSON object of one answer."""
-        start = self._open % prediction.encode()
-        if fallback:
-            start += b'"fallback":true,'
-        if self.spec.task == "binary":
-            label = self._labels[scores[0] >= self.spec.threshold]
-            return b'%b"label":%b,"score":%a}' % (start, label, scores[0])
-        if self.spec.task == "regression":
-            return b'%b"value":%a}' % (start, scores[0])
-        label = self._labels[max(range(self.k), key=scores.__getitem__)]
-        pairs = b",".join(b"%b:%a" % p for p in zip(self._labels, scores, strict=True))
-        return b'%b"label":%b,"scores":{%b}}' % (start, label, pairs)
+    def answer(self, prediction: str, scores: Sequence[float], fallback: bool) -> Answer:
+        """What the caller is told."""
+        spec = self.spec
+        if spec.task == "binary":
+            label = spec.classes[scores[0] >= spec.threshold]
+            return Answer(prediction, self.name, fallback, label, scores[0])
+        if spec.task == "regression":
+            return Answer(prediction, self.name, fallback, value=scores[0])
+        chances = dict(zip(spec.classes, scores, strict=True))
+        return Answer(prediction, self.name, fallback, self.label(scores), scores=chances)
 
     def label(self, scores: Sequence[float]) -> str:
         """The class of one answer; "" for a regression."""
-        match self.spec.task:
-            case "binary":
-                return self.spec.classes[scores[0] >= self.spec.threshold]
-            case "multiclass":
-                return self.spec.classes[max(range(self.k), key=scores.__getitem__)]
-            case _:
-                return ""
+        spec = self.spec
+        if spec.task == "binary":
+            return spec.classes[scores[0] >= spec.threshold]
+        if spec.task == "multiclass":
+            return spec.classes[max(range(self.k), key=scores.__getitem__)]
+        return ""
 
 
 def _encoder(spec: PackageSpec, names: tuple[str, ...]) -> Encoder:
@@ -104,5 +113,5 @@ def _shared(spec: PackageSpec, sticky: str, contracts: Contracts) -> Contract:
     return contracts[rows, extras]
 
 
-def _read(online: Online, view: FeatureView, entity: Scalar, at: float) -> Features:
+def _read(online: Timely, view: FeatureView, entity: Scalar, at: float) -> Features:
     return online.read(view, entity if isinstance(entity, str) else str(entity), at)

@@ -4,7 +4,15 @@ import msgspec
 from msgspec import Struct
 
 from fairlead.core.contract import Malformed, Refused, Violation
-from fairlead.errors import Conflict, Corrupt, FairleadError, Invalid, Missing, Unavailable
+from fairlead.errors import (
+    Conflict,
+    Corrupt,
+    FairleadError,
+    Forbidden,
+    Invalid,
+    Missing,
+    Unavailable,
+)
 
 __all__ = ["REASONS", "Refusal", "refusal_of"]
 
@@ -21,6 +29,7 @@ _KINDS: tuple[tuple[type[FairleadError], int, str], ...] = (
     (Refused, 422, "contract"),
     (Invalid, 422, "invalid"),
     (Missing, 404, "missing"),
+    (Forbidden, 403, "forbidden"),
     (Conflict, 409, "conflict"),
     (Unavailable, 503, "unavailable"),
     (Corrupt, 500, "corrupt"),

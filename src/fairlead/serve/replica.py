@@ -1,5 +1,7 @@
 """Replicas: a process that holds one package and answers batches over a unix socket."""
 
+import contextlib
+import ctypes
 import mmap
 import os
 import select
@@ -7,7 +9,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -17,27 +19,41 @@ from numpy.typing import NDArray
 from fairlead.core.artifact import PackageSpec
 from fairlead.errors import Corrupt, FairleadError
 from fairlead.serve import package
-from fairlead.serve.frames import ERROR, HELLO, OK, Hello, answer, split
-from fairlead.serve.parent import keep
+from fairlead.serve.frames import ERROR, FAREWELL, HELLO, OK, Hello, answer, split
+from fairlead.serve.parent import HAND_OVER, keep
 
-__all__ = ["FAILED", "Opener", "Scorer", "run", "socket_name"]
+__all__ = ["FAILED", "Bounds", "Opener", "Scorer", "run", "socket_name"]
 
 Matrix = NDArray[np.float32]
 FAILED = ".failed"
 """Suffix of the file beside the socket that says why a package could not be loaded."""
 WARM_ROWS = (1, 8, 64)
-READ = 1 << 20
+READ = 1 << 16
+"""Bytes read at once. More than malloc serves from its heap would cost three system calls a batch."""
+PAGE = os.sysconf("SC_PAGE_SIZE")
+PR_SET_PDEATHSIG = 1
 LAST_LOOK = 50
 """Milliseconds without a batch after which a worker that was told to stop does."""
 STUCK = struct.pack("ll", 5, 0)
 """A gateway that takes no answer for 5 s is given up."""
+EXPENDABLE, MOST_EXPENDABLE = "500", "800"
+"""Whom the kernel ends first when the machine has no memory left: a replica, and before it a shadow."""
 
 
 Scorer = Callable[[Matrix], Matrix]
 """[rows, width] float32 -> scores [rows, k] float32."""
 
-Opener = Callable[[Path, PackageSpec], Scorer]
-"""Opens the model files of a verified package folder."""
+Opener = Callable[[Mapping[str, bytes], PackageSpec], Scorer]
+"""Opens a model from the verified files of its package, by name."""
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """`hang`: seconds after which a batch counts as hung. `load`: seconds loading may take.
+    `memory`: bytes a worker may grow by; 0: any number."""
+
+    hang: float
+    load: float
+    memory: int
 
 
 def socket_name(digest: str, place: int) -> str:
@@ -45,28 +61,34 @@ def socket_name(digest: str, place: int) -> str:
     return f"{digest[:16]}-{place}.sock"
 
 
-def run(directory: Path, path: Path, opener: Opener, hang: float) -> int:
+def run(directory: Path, path: Path, opener: Opener, bounds: Bounds) -> int:
     """Verify, open and warm up the package, then answer on the unix socket `path` until told to stop.
 
-    `hang`: seconds after which one batch counts as hung and the worker is replaced. When the
-    package cannot be loaded the reason is written beside the socket and 3 is returned.
+    When the package cannot be loaded the reason is written beside the socket and 3 is returned;
+    when that takes too long the process ends by SIGALRM, whatever the model is doing.
     """
     failed = path.with_name(path.name + FAILED)
+    signal.setitimer(signal.ITIMER_REAL, bounds.load)
     try:
         spec = package.read(directory)
-        package.verify(directory, spec)
-        scorer = opener(directory, spec)
+        scorer = opener(package.files(directory, spec), spec)
         width, k = _warm_up(scorer, spec)
     except FairleadError as error:
         _tell(failed, str(error))
         return 3
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
     failed.unlink(missing_ok=True)
     hello = Hello(pid=0, digest=directory.name, width=width, k=k)
     listener = _listen(path)
-    pulse = _Pulse()
+    pulses: list[_Pulse] = []
+
+    def care() -> _Care:
+        pulses[:] = [_Pulse()]
+        return _Care(pulses[0], bounds)
+
     try:
-        return keep(lambda lifeline: _Worker(scorer, hello, listener, pulse).run(lifeline),
-                    lambda: _overdue(pulse, hang))  # fmt: skip
+        return keep(lambda line: _Worker(scorer, hello, listener, pulses[0]).run(line), care)
     finally:
         path.unlink(missing_ok=True)
 
@@ -84,14 +106,6 @@ def _warm_up(scorer: Scorer, spec: PackageSpec) -> tuple[int, int]:
             raise Corrupt(f"the model answers {shape} for {rows} rows; the package says {(rows, k)}",
                           hint="package the model again")  # fmt: skip
     return width, k
-
-
-def _overdue(pulse: "_Pulse", hang: float) -> bool:
-    """Whether the running batch takes too long; says so once, for the worker dies of it."""
-    if pulse.busy() <= hang:
-        return False
-    pulse.end()
-    return True
 
 
 def _tell(path: Path, reason: str) -> None:
@@ -129,6 +143,30 @@ class _Pulse:
         return time.monotonic() - since if since else 0.0
 
 
+class _Care:
+    """What the parent looks after in one worker: how long its batch takes, and how much it grew."""
+
+    def __init__(self, pulse: _Pulse, bounds: Bounds) -> None:
+        self._pulse, self._bounds = pulse, bounds
+        self._own = _anonymous(os.getpid())
+
+    def left(self) -> float:
+        return self._bounds.hang - self._pulse.busy()
+
+    def growth(self, pid: int) -> float:
+        most = self._bounds.memory
+        return (_anonymous(pid) - self._own) / most if most else 0.0
+
+
+def _anonymous(pid: int) -> int:
+    """Bytes of memory that are a process's own, not those of files it has mapped."""
+    try:
+        _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text().split()
+    except (OSError, ValueError):
+        return 0
+    return (int(resident) - int(shared)) * PAGE
+
+
 class _Worker:
     """One thread, one batch at a time, in order of arrival."""
 
@@ -139,18 +177,19 @@ class _Worker:
         self.hello = msgspec.structs.replace(hello, pid=os.getpid())
         self.links: dict[int, tuple[socket.socket, bytearray]] = {}
         self.poll = select.poll()
+        self.open = True
 
     def run(self, lifeline: int) -> int:
-        """Serve until told to stop and nothing is left to read; 0."""
-        wake, waker = os.pipe()
-        os.set_blocking(waker, False)
-        signal.set_wakeup_fd(waker)
-        signal.signal(signal.SIGTERM, lambda *_: None)
-        self.pulse.end()
+        """Serve until told to stop and nothing is left to read, or to hand over and nobody is left
+        to serve; 0."""
+        wake = self._listen_to_signals()
+        _die_with_parent()
+        _volunteer()
         for fd in (self.listener.fileno(), lifeline, wake):
             self.poll.register(fd, select.POLLIN)
-        told = False
-        while True:
+        heard = b""
+        while self.links or HAND_OVER not in heard:
+            told = signal.SIGTERM in heard
             ready = self.poll.poll(LAST_LOOK if told else None)
             if told and not ready:
                 return 0
@@ -158,14 +197,34 @@ class _Worker:
                 if fd == lifeline:
                     return 0
                 if fd == wake:
-                    told = True
-                    self.poll.unregister(wake)
+                    heard += os.read(wake, 64)
+                    self._take_leave(heard)
                 elif fd == self.listener.fileno():
                     self._accept()
-                else:
+                elif fd in self.links:
                     self._read(fd)
+        return 0
+
+    def _listen_to_signals(self) -> int:
+        wake, waker = os.pipe()
+        os.set_blocking(waker, False)
+        signal.set_wakeup_fd(waker)
+        for number in (signal.SIGTERM, HAND_OVER):
+            signal.signal(number, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {HAND_OVER})
+        return wake
+
+    def _take_leave(self, heard: bytes) -> None:
+        """Take no more connections, and ask those that are there to look for another worker."""
+        if HAND_OVER in heard and self.open:
+            self.open = False
+            self.poll.unregister(self.listener)
+            for link, _ in list(self.links.values()):
+                self._send(link, answer(0, FAREWELL, b""))
 
     def _accept(self) -> None:
+        if not self.open:
+            return
         try:
             link, _ = self.listener.accept()
         except OSError:
@@ -194,8 +253,9 @@ class _Worker:
         try:
             matrix = np.frombuffer(frame, dtype="<f4", offset=8).reshape(rows, self.hello.width)
             scores = self.scorer(matrix)
-            if scores.dtype != np.float32:
-                return answer(number, ERROR, f"the model answers {scores.dtype}".encode())
+            if scores.dtype != np.float32 or scores.shape != (rows, self.hello.k):
+                said = f"the model answers {scores.dtype} {scores.shape} for {rows} rows"
+                return answer(number, ERROR, said.encode())
             return answer(number, OK, np.ascontiguousarray(scores).tobytes())
         except Exception as error:  # noqa: BLE001 - the border of a request: a model may raise anything
             return answer(number, ERROR, f"{type(error).__name__}: {error}"[:500].encode())
@@ -212,3 +272,16 @@ class _Worker:
         if self.links.pop(link.fileno(), None) is not None:
             self.poll.unregister(link)
             link.close()
+
+
+def _die_with_parent() -> None:
+    """A worker that hangs does not see the end of its lifeline: the kernel ends it (Linux only)."""
+    if prctl := getattr(ctypes.CDLL(None), "prctl", None):
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _volunteer() -> None:
+    """Let the kernel end this process, rather than the gateway, when it runs out of memory."""
+    worth = MOST_EXPENDABLE if os.nice(0) > 0 else EXPENDABLE
+    with contextlib.suppress(OSError):  # not every container allows it
+        Path("/proc/self/oom_score_adj").write_text(worth)

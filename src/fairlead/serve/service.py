@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any
 
 import msgspec
@@ -14,19 +14,19 @@ from fairlead.core.journal import Note
 from fairlead.errors import Invalid
 from fairlead.serve import tensors
 from fairlead.serve.batch import Lane
+from fairlead.serve.board import Board
 from fairlead.serve.dispatch import Dispatch
 from fairlead.serve.endpoint import Access, Endpoint, Table
 from fairlead.serve.http import Exchange
 from fairlead.serve.ledger import Ledger
-from fairlead.serve.metrics import Metrics
 from fairlead.serve.refusal import Refusal, refusal_of
 from fairlead.serve.switch import Switch
 
-__all__ = ["Service"]
+__all__ = ["NOT_READY", "Service"]
 
 TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 ID_LENGTH = 26
-_NOT_READY = Refusal(status=503, code="unavailable", message="no package is ready",
+NOT_READY = Refusal(status=503, code="unavailable", message="no package is ready",
                      hint="look at /status", retry_after=1)  # fmt: skip
 
 
@@ -53,12 +53,12 @@ class Service:
     """Answers everything that is not a prediction, and hands predictions to `dispatch`."""
 
     def __init__(
-        self, dispatch: Dispatch, switch: Switch, ledger: Ledger, metrics: Metrics
+        self, dispatch: Dispatch, switch: Switch, ledger: Ledger, board: Board
     ) -> None:
-        self.dispatch, self.switch, self.ledger, self.metrics = dispatch, switch, ledger, metrics
+        self.dispatch, self.switch, self.ledger, self.board = dispatch, switch, ledger, board
         self.config = dispatch.config
         self._born = monotonic()
-        self._noted = metrics.counter("fairlead_feedback_total", "Pieces of feedback taken.")
+        self._noted = board.metrics.counter("fairlead_feedback_total", "Pieces of feedback taken.")
 
     def table(self) -> Table[Exchange]:
         """All doors. Raises Invalid when one does not declare its limits."""
@@ -117,20 +117,20 @@ class Service:
         if self.switch.ready:
             exchange.ok(b'{"ready":true}')
         else:
-            exchange.refuse(_NOT_READY)
+            exchange.refuse(NOT_READY)
 
     def model(self, exchange: Exchange) -> None:
         """GET /v2/models/{service}: what the answering package reads and says."""
         plan = self.dispatch.plan
         if plan is None:
-            exchange.refuse(_NOT_READY)
+            exchange.refuse(NOT_READY)
         else:
             exchange.ok(msgspec.json.encode(
                 tensors.describe(self.config.service, plan.baseline.reader)))  # fmt: skip
 
     def scrape(self, exchange: Exchange) -> None:
         """GET /metrics."""
-        exchange.answer(200, self.metrics.text(), TEXT)
+        exchange.answer(200, self.board.text(), TEXT)
 
     def status(self, exchange: Exchange) -> None:
         """GET /status: what is in force, who is ready, what waits."""
@@ -164,8 +164,9 @@ class Service:
 
 def _lane(lane: Lane) -> dict[str, Any]:
     pids = [k.hello.pid for k in lane.links if k.hello is not None]
-    state = "ready" if pids else "failed" if lane.reason else "down" if lane.ready_once else "loading"
-    return {"state": state, "reason": lane.reason, "replicas": pids,
+    reason = lane.defect(perf_counter()) or ""
+    state = "failed" if reason else "ready" if pids else "down" if lane.ready_once else "loading"
+    return {"state": state, "reason": reason, "replicas": pids,
             "breaker": "open" if lane.breaker.open else "closed"}  # fmt: skip
 
 

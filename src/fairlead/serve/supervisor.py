@@ -19,15 +19,17 @@ from fairlead.core.traffic import Route
 from fairlead.errors import Conflict, FairleadError, Unavailable
 from fairlead.ports import Fleet, Router
 from fairlead.serve.config import GatewayConfig
-from fairlead.serve.switch import packages_of
+from fairlead.serve.switch import packages_of, shadows_of
 
-__all__ = ["Supervisor", "alone", "listen"]
+__all__ = ["RENEW", "Supervisor", "alone", "listen"]
 
 TURN = 0.05
 """Seconds between two looks when nothing happens."""
 STOP, RENEW = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP), signal.SIGUSR1
 YOUNG = 2.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
+HEAD_START = 1.0
+"""Seconds the first package may take to answer before the controller starts beside it."""
 GRACE = 20.0
 """Seconds a gateway may take to drain, and a controller to end."""
 
@@ -131,13 +133,15 @@ class Supervisor:
         self.leaving: list[Child] = []
         self.controller = Child(controller) if controller is not None else None
         self._wanted: dict[Ref, int] = {}
+        self._shadows: frozenset[Ref] = frozenset()
         self._told = self._renew = False
+        self._born = time.monotonic()
         self._announced: dict[str, Any] = {}
         self._seen: Route | None = None
 
     def run(self) -> int:
         """Until SIGTERM, SIGINT or SIGHUP; SIGUSR1 replaces the gateways by new ones without a lost
-        request. Returns 0."""
+        request (those there are stay until the new ones answer), and the controller. Returns 0."""
         wake = self._listen_to_signals()
         while not self._told:
             self._turn(time.monotonic())
@@ -161,16 +165,18 @@ class Supervisor:
         self._renew = self._renew or number == RENEW
 
     def _turn(self, now: float) -> None:
-        self.fleet.reconcile(self._want())
+        self.fleet.reconcile(self._want(), self._shadows)
         if self._renew:
             self._renew = False
             self.leaving += self.gateways
             self.gateways = [Child(self._gateway) for _ in range(self.config.gateways)]
+            if self.controller is not None:
+                self.controller.tell(signal.SIGTERM)
         for child in self.gateways:
             child.tend(now)
-        if self.controller is not None:
+        if self.controller is not None and now - self._born > HEAD_START:
             self.controller.tend(now)
-        self._announce()
+        self._announce(now)
 
     def _want(self) -> Mapping[Ref, int]:
         """What the route needs. When it cannot be read, what it needed last: a replica that runs
@@ -182,23 +188,27 @@ class Supervisor:
         if route is not None and route is not self._seen:
             self._seen = route
             arms = {a.package for a in route.arms}
+            self._shadows = shadows_of(route)
             self._wanted = {r: self.config.replicas if r in arms else 1 for r in packages_of(route)}
         return self._wanted
 
     # -- what others may know
 
-    def _announce(self) -> None:
+    def _announce(self, now: float) -> None:
         """Write serve.json when it changes: first when a package answers (or none is released)."""
         said = [self._word(c) for c in self.gateways]
         words = [w for w in said if w is not None]
         if len(words) < len(said) or not (self._seen is None or all(w["ready"] for w in words)):
             return
+        if self.controller is not None:
+            self.controller.tend(now)
         for child in self.leaving:
             child.tell(signal.SIGTERM)
         self.leaving = [c for c in self.leaving if c.running]
         host, port = self.listener.getsockname()[:2]
         news = {
-            "host": host, "port": port, "service": self.config.service, "pid": os.getpid(),
+            "host": host, "port": port, "grpc_port": self.config.grpc_port,
+            "service": self.config.service, "pid": os.getpid(),
             "ready": all(w["ready"] for w in words), "gateway": words[0]["gateway"],
             "gateways": [w["pid"] for w in words], "parents": [c.pid for c in self.gateways],
             "controller": self.controller.pid if self.controller is not None else None,

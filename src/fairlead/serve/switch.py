@@ -15,7 +15,7 @@ from fairlead.serve.plan import Plan
 from fairlead.serve.reader import Contracts, Reader
 from fairlead.serve.replica import FAILED, socket_name
 
-__all__ = ["Switch", "packages_of"]
+__all__ = ["Switch", "packages_of", "shadows_of"]
 
 RETRY = 1.0
 """Seconds between two attempts to read a package."""
@@ -108,7 +108,8 @@ class Switch:
             return
         self.broken.pop(ref, None)
         config, loop = self.dispatch.config, asyncio.get_running_loop()
-        lane = self.lanes[ref] = Lane(reader, self.dispatch, loop, config.shadow_queue)
+        lane = self.lanes[ref] = Lane(reader, self.dispatch, loop, loading=config.load_seconds, deadline=config.deadline,
+                                      shadow_limit=config.shadow_queue)  # fmt: skip
         lane.dial([self.run / socket_name(ref.digest, i) for i in range(config.replicas)], FAILED)
 
     def _mend(self) -> None:
@@ -143,3 +144,9 @@ class Switch:
 def packages_of(route: Route) -> tuple[Ref, ...]:
     """Every package a route wants loaded, the answering ones first, each once."""
     return tuple(dict.fromkeys([*(a.package for a in route.arms), *route.standby]))
+
+
+def shadows_of(route: Route) -> frozenset[Ref]:
+    """The packages of a route whose answers nobody sees."""
+    seen = {*route.pins.values(), *(a.package for a in route.arms[:1])}
+    return frozenset(a.package for a in route.arms if not a.weight and a.package not in seen)

@@ -15,8 +15,8 @@ from fairlead.core.schema import Dtype
 from fairlead.errors import FairleadError, Invalid
 from fairlead.serve.reader import Reader
 
-__all__ = ["Inference", "Question", "Row", "describe", "infer", "pointed", "spell_inference",
-           "split_inference"]  # fmt: skip
+__all__ = ["ALL_BINARY", "Inference", "Question", "Row", "Tensor", "Wanted", "describe", "infer", "pack", "pointed",
+           "respond", "spell_inference", "split_inference"]  # fmt: skip
 
 MATRIX = "X"
 BINARY_SIZE, BINARY, ALL_BINARY = "binary_data_size", "binary_data", "binary_data_output"
@@ -230,45 +230,50 @@ class Row(Struct):
     fallback: bool
 
 
-def spell_inference(
+def respond(
     request: Inference, service: str, rows: Sequence[Row], logged: bool
-) -> tuple[bytes, bytes | None]:
-    """The response: score, scores or value; label; prediction ids; packages.
-
-    Its JSON, and the bytes of the outputs that were asked for in binary (None when none was).
-    """
-    n, first = len(rows), rows[0]
-    outputs = _tensors(rows)
-    binary = {o["name"]: request.parameters.get(ALL_BINARY) is True for o in outputs}
+) -> dict[str, Any]:
+    """The response with the outputs that were asked for: score, scores or value; label; prediction
+    ids; packages."""
+    first, outputs = rows[0], _tensors(rows)
     if request.outputs:
-        binary |= {w.name: w.parameters[BINARY] is True for w in request.outputs if BINARY in w.parameters}
         wanted = [w.name for w in request.outputs]
         outputs = [o for o in outputs if o["name"] in wanted]
     same = all(r.package == first.package for r in rows)
     parameters: dict[str, Any] = {"package": first.package if same else "several"}
-    if n == 1:
+    if len(rows) == 1:
         parameters["prediction"] = first.id
     if any(r.fallback for r in rows):
         parameters["fallback"] = True
     if not logged:
         parameters["logged"] = False
-    blobs = [_packed(o) for o in outputs if binary[o["name"]]]
     version = first.package.partition("@")[2][:12]
-    text = msgspec.json.encode({"model_name": service, "model_version": version, "id": request.id,
-                                "parameters": parameters, "outputs": outputs})  # fmt: skip
-    return text, b"".join(blobs) if blobs else None
+    return {"model_name": service, "model_version": version, "id": request.id,
+            "parameters": parameters, "outputs": outputs}  # fmt: skip
+
+
+def spell_inference(request: Inference, response: dict[str, Any]) -> tuple[bytes, bytes | None]:
+    """The JSON of a response, and the bytes of the outputs that were asked for in binary (None when
+    none was)."""
+    everything = request.parameters.get(ALL_BINARY) is True
+    asked = {w.name: w.parameters[BINARY] is True for w in request.outputs or () if BINARY in w.parameters}
+    blobs = [_packed(o) for o in response["outputs"] if asked.get(o["name"], everything)]
+    return msgspec.json.encode(response), b"".join(blobs) if blobs else None
 
 
 def _packed(output: dict[str, Any]) -> bytes:
     """The bytes of an output; its description then names their number in place of the data."""
-    data = output.pop("data")
-    if output["datatype"] == "BYTES":
-        words = [word.encode() for word in data]
-        blob = b"".join([len(w).to_bytes(4, "little") + w for w in words])
-    else:
-        blob = np.array(data, dtype=_RAW[output["datatype"]]).tobytes()
+    blob = pack(output["datatype"], output.pop("data"))
     output["parameters"] = {BINARY_SIZE: len(blob)}
     return blob
+
+
+def pack(datatype: str, data: Sequence[Any]) -> bytes:
+    """The binary form of a tensor's values. Raises OverflowError when one does not fit."""
+    if datatype == "BYTES":
+        words = [word.encode() for word in data]
+        return b"".join([len(w).to_bytes(4, "little") + w for w in words])
+    return np.array(data, dtype=_RAW[datatype]).tobytes()
 
 
 def _tensors(rows: Sequence[Row]) -> list[dict[str, Any]]:

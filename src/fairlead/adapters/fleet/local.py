@@ -4,7 +4,7 @@ import contextlib
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 
 from fairlead.core.ref import Ref
@@ -16,15 +16,19 @@ LINGER = 3.0
 GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL."""
 YOUNG = 5.0
-"""A process that dies younger than this (seconds) is followed after a pause that doubles."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+"""A process that dies younger than this (seconds), or before it had loaded, is followed after a pause
+that doubles."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
+SHADOW = 10
+"""Niceness of a replica whose answers nobody sees."""
 
 
 class LocalFleet:
     """The Fleet port over child processes; call `reconcile` often: it starts, restarts and stops.
 
     `command(package folder, socket name)` gives the arguments of a replica. Each child has the end
-    of a pipe as standard input: it ends when this process does.
+    of a pipe as standard input: it ends when this process does, and a line in it says how nice the
+    replica is to be.
     """
 
     def __init__(
@@ -35,7 +39,7 @@ class LocalFleet:
         self._env = dict(env)
         self._slots: dict[tuple[Ref, int], _Slot] = {}
 
-    def reconcile(self, wanted: Mapping[Ref, int]) -> dict[Ref, int]:
+    def reconcile(self, wanted: Mapping[Ref, int], shadows: Set[Ref] = frozenset()) -> dict[Ref, int]:
         """Move towards `wanted` replicas of each package; returns how many processes run now."""
         now = time.monotonic()
         places = {(ref, i) for ref, count in wanted.items() for i in range(count)}
@@ -44,7 +48,7 @@ class LocalFleet:
             argv = self._command(self._packages / ref.digest, self._socket(ref.digest, i))
             self._slots[place] = _Slot(argv, self._run, self._env)
         for place, slot in list(self._slots.items()):
-            slot.tend(now, place in places)
+            slot.tend(now, place in places, SHADOW if place[0] in shadows else 0)
             if slot.gone:
                 slot.bury(now)
                 del self._slots[place]
@@ -78,7 +82,7 @@ class _Slot:
         self._argv, self._run, self._env = argv, run, env
         self.process: subprocess.Popen[bytes] | None = None
         self._born = self._next = 0.0
-        self._failures = 0
+        self._failures = self._nice = 0
         self._unwanted: float | None = None
         self._told: float | None = None
 
@@ -91,11 +95,12 @@ class _Slot:
         """No longer wanted, and no longer there."""
         return self._unwanted is not None and not self.running
 
-    def tend(self, now: float, wanted: bool) -> None:
+    def tend(self, now: float, wanted: bool, nice: int) -> None:
         if wanted:
             self._unwanted = None
             if not self.running:
                 self._start(now)
+            self._be(nice)
             return
         self._unwanted = now if self._unwanted is None else self._unwanted
         if self._told is None and now - self._unwanted >= LINGER:
@@ -103,6 +108,15 @@ class _Slot:
             self.tell(signal.SIGTERM)
         elif self._told is not None and now - self._told >= GRACE:
             self.tell(signal.SIGKILL)
+
+    def _be(self, nice: int) -> None:
+        """Say how nice the replica is to be, when that is news."""
+        if nice == self._nice or self.process is None or self.process.stdin is None:
+            return
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(b"%d\n" % nice)
+            self.process.stdin.flush()
+            self._nice = nice
 
     def tell(self, number: signal.Signals) -> None:
         if self.process is not None and self.running:
@@ -123,7 +137,7 @@ class _Slot:
         self.bury(now)
         if now < self._next:
             return
-        self._born, self._told = now, None
+        self._born, self._told, self._nice = now, None, 0
         self.process = subprocess.Popen(self._argv, stdin=subprocess.PIPE, cwd=self._run,
                                         env=self._env, start_new_session=True)  # fmt: skip
 
@@ -132,8 +146,10 @@ class _Slot:
         if self.process is None:
             return
         if self.process.stdin is not None:
-            self.process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
+        failed = now - self._born < YOUNG or self.process.returncode == -signal.SIGALRM
         self.process = None
-        self._failures = self._failures + 1 if now - self._born < YOUNG else 0
+        self._failures = self._failures + 1 if failed else 0
         if self._failures:
             self._next = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failures - 1, 8))

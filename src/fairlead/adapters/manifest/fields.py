@@ -7,17 +7,30 @@ from msgspec import Struct
 
 from fairlead.core.manifest import (
     AggregateText,
+    AlertmanagerText,
+    AlertsSection,
+    AuditSection,
     CheckText,
+    CommandText,
     DataSection,
+    EmailText,
+    EnvironmentSection,
     FeatureSection,
+    FeedbackText,
     GateSection,
+    GovernanceSection,
+    LogSection,
     Manifest,
     MonitorText,
+    ReceiverText,
     ReleaseSection,
     RetrainSection,
     ServeSection,
+    SlackText,
     StepText,
     TrainSection,
+    WatchSection,
+    WebhookText,
 )
 
 __all__ = ["FIELDS", "Field", "duration", "number", "text"]
@@ -72,6 +85,9 @@ def duration(meaning: str, *, optional: bool = False, zero: bool = False) -> Fie
 
 COLUMN = "column of the table"
 SERVICE = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
+PER = r"^\d+(\.\d+)? per (day|week|month|quarter|year)$"
+VARIABLE = (r"^$|^[A-Za-z_][A-Za-z0-9_]*$", "the name of an environment variable")
+OWN = "true: the receiver is in the own network or on this machine; else such addresses are refused."
 VIEW = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
 FIELDS: Mapping[type[Struct], Mapping[str, Field]] = {
@@ -85,7 +101,13 @@ FIELDS: Mapping[type[Struct], Mapping[str, Field]] = {
         "release": text("How a new package takes over live traffic."),
         "serve": text("How predictions are served."),
         "monitors": text("What is watched in production, by name, and what follows."),
+        "watch": text("What holds for all monitors together."),
+        "log": text("What the prediction log keeps, and for how long."),
+        "alerts": text("Who is told of alerts."),
         "retrain": text("How a retraining goes."),
+        "audit": text("Where the audit log is witnessed."),
+        "environment": text("What this project is, and whose packages may go live in it."),
+        "governance": text("Who has to agree before a package goes live."),
     },
     DataSection: {
         "source": text("File with the rows, relative to this one: CSV or Parquet."),
@@ -133,6 +155,8 @@ FIELDS: Mapping[type[Struct], Mapping[str, Field]] = {
         "margin": number("Loss against the baseline that is accepted.", 0),
         "confidence": number("Confidence of the intervals.", 0.5, 1, open=True),
         "latency_ms": number("Largest 99th percentile of one prediction, in milliseconds.", 0, open=True),
+        "replay": number("So many of the newest recorded requests go through the candidate before anybody meets it; 0: none.", 0, 1_000_000),
+        "max_flips": number("Share of recorded decisions, and of those of any group, that the candidate may change.", 0, 1),
     },
     StepText: {
         "share": number("Share of live traffic the candidate answers.", 0, 1),
@@ -140,6 +164,14 @@ FIELDS: Mapping[type[Struct], Mapping[str, Field]] = {
         "hold": duration("The step lasts at least this long.", zero=True),
         "patience": duration("Without enough evidence after this long, the candidate is rolled back."),
         "pin": text("Units that always meet the candidate."),
+    },
+    FeedbackText: {
+        "kind": text("event: true, or a number above 0, once per unit; amount: numbers added up per unit."),
+        "better": text("Whether more of it is better, or less."),
+        "loss": number("Share of it whose loss is ruled out before the release goes on.", 0, 1, open=True),
+        "cap": number("Amounts per unit above this count as this much: about what one unit in a thousand exceeds.", 0),
+        "planned": number("Units of both packages after which the interval of an amount is tightest.", 1),
+        "wait": text("false: silence does not hold the release, only proven harm counts."),
     },
     ReleaseSection: {
         "plan": text("A ready-made plan."),
@@ -152,10 +184,13 @@ FIELDS: Mapping[type[Struct], Mapping[str, Field]] = {
         "pin": text("Units that meet the candidate in the preview of blue_green."),
         "sticky_by": text("Request column that names the unit: a unit keeps meeting the same package."),
         "margin": number("Loss that a shadow may have on labelled requests.", 0, 1),
-        "min_pairs": number("Labelled requests of a shadow before feedback is judged.", 1),
+        "min_pairs": number("Labelled requests of a shadow before feedback is judged; 0 waits for no labels.", 0),
+        "max_flips": number("Share of decisions that a shadow may take otherwise than the baseline, as a whole and in any group of data.slices; 1 only tells.", 0, 1),
         "max_errors": number("Share of errors that is none worth comparing.", 0, 1, open=True),
         "alpha": number("Chance of rolling back a harmless candidate.", 0, 0.5, open=True),
         "beta": number("Chance of promoting a harmful one.", 0, 0.5, open=True),
+        "feedback": text("Guardrails on what users do, by the name of the feedback; label counts answers that prove wrong."),
+        "max_slower": number("At the baseline's own p50 to p99.5 a candidate takes at most so many times as long; 1 allows nothing, 0 does not look.", 0),
         "slow_ms": number("An answer slower than this counts as slow, in milliseconds.", 0, open=True),
     },
     ServeSection: {
@@ -163,11 +198,20 @@ FIELDS: Mapping[type[Struct], Mapping[str, Field]] = {
         "port": number("Port to listen on; 0 picks a free one.", 0, 65535),
         "deadline_ms": number("A request is answered or refused by then, in milliseconds.", 0, open=True),
         "max_body_kb": number("Larger requests are refused.", 1, 1_000_000),
-        "max_queue": number("Requests in flight; beyond it the service answers 503.", 1),
+        "max_queue": number("Rows between request and answer in one gateway; what comes beyond it is "
+                            "refused at once with 429.", 1),
+        "gateways": number("Processes that take requests, on one port.", 1, 64),
         "replicas": number("Processes per package.", 1, 1024),
+        "replica_memory_mb": number("A replica that has grown by more than this since the model was loaded is replaced by a fresh one, without a lost request; 0 never looks.", 0),
+        "load_seconds": number("A package that has not loaded by then counts as failing.", 0, open=True),
         "token_file": text("File with the token callers must show; needed when host is not this machine."),
         "durability": text("What an acknowledged prediction means for its log: memory (written within 20 ms; lost if killed before), os (survives a kill), fsync (survives a power cut; 503 when the disk refuses)."),
         "fallback": text("The answer when even the baseline fails; without one: 503 with Retry-After."),
+        "grpc_port": number("Port of the Open Inference Protocol over gRPC; 0 is off.", 0, 65535),
+        "access_log": number("Share of the requests that is written to .fairlead/predictions/access.jsonl; refusals all are. 0 is off.", 0, 1),
+        "trace_to": text("URL of an OTLP receiver of traces over HTTP, such as http://localhost:4318/v1/traces.", r"^$|^https?://\S+$", "a URL"),
+        "trace_share": number("Share of the requests that is traced when the caller does not say.", 0, 1),
+        "cpu_hour_price": number("Price of an hour of one CPU, for the cost of predictions in /metrics; 0 counts CPU seconds.", 0),
     },
     MonitorText: {
         "measure": text("What is watched, such as auc, errors or drift."),
@@ -175,8 +219,83 @@ FIELDS: Mapping[type[Struct], Mapping[str, Field]] = {
         "min": text("Smallest value that passes."),
         "max": text("Largest value that passes."),
         "min_n": number("Fewer predictions than this are not enough to judge.", 1),
-        "then": text("What follows when the check fails."),
+        "slice": text("Only the rows of one group, such as carrier=UA, of a column in data.slices."),
+        "every": duration("How often to look; empty: eight times in the window.", optional=True),
+        "then": text("What follows when the check fails; hold pauses the running release."),
         "cooldown": duration("No second reaction within this time.", zero=True),
+    },
+    EnvironmentSection: {
+        "name": text("dev, staging, prod, or what you call it.", SERVICE, "1 to 63 letters, digits, '.', '_' or '-', starting with a letter or digit"),
+        "accepts": text("Public keys (`fairlead audit key`) by environment: only packages they sent go live here."),
+        "promoted": text("Only packages that were promoted there are taken in."),
+    },
+    GovernanceSection: {
+        "approvals": number("So many people who did not make a package let its release start; 0: none is asked.", 0),
+        "expires": duration("An approval that nobody used ends after this."),
+    },
+    AuditSection: {
+        "checkpoints": text("Places that keep signed checkpoints of the audit log: a folder, an object store (s3://bucket/prefix), a git repository (git+FOLDER)."),
+        "every": duration("A checkpoint is signed at least this often while something happens."),
+        "entries": number("And after so many events.", 1),
+    },
+    WatchSection: {
+        "false_alarms": text("How many false alarms all monitors together may raise.", PER,
+                             "like `1 per quarter`: a number per day, week, month, quarter or year"),
+        "ready_made": text("Also watch errors, slow answers, missing and unseen values, drift, and lost quality, where no monitor does."),
+    },
+    LogSection: {
+        "redact": text("Columns that reach the disk as a keyed hash: equal values stay equal, nobody can read them."),
+        "drop": text("Columns that never reach the disk."),
+        "sample": number("Share of requests whose inputs and features are kept; ids, answers and labels are kept of all.", 0, 1),
+        "retention": duration("Predictions older than this are deleted, day by day; at least 30d; empty: kept for ever.", optional=True),
+    },
+    AlertsSection: {
+        "to": text("The receivers, each of one kind: webhook, slack, email, alertmanager or command."),
+    },
+    ReceiverText: {
+        "name": text("What it is called in `fairlead alerts` and in the audit log; empty: its kind.",
+                     r"^[A-Za-z0-9_-]{0,40}$", "at most 40 letters, digits, '_' or '-'"),
+        "webhook": text("A POST of JSON to an address."),
+        "slack": text("An incoming webhook of Slack, or of a chat like it."),
+        "email": text("A mail."),
+        "alertmanager": text("Prometheus Alertmanager (API v2)."),
+        "command": text("A program that reads the alert as JSON from its standard input."),
+    },
+    WebhookText: {
+        "url": text("The address, when it is no secret."),
+        "url_env": text("Environment variable that holds the address.", *VARIABLE),
+        "url_file": text("File that holds the address."),
+        "secret_env": text("Environment variable with the key of the signature (header X-Fairlead-Signature).", *VARIABLE),
+        "secret_file": text("File with the key of the signature."),
+        "allow_private": text(OWN),
+    },
+    SlackText: {
+        "url_env": text("Environment variable that holds the address of the incoming webhook.", *VARIABLE),
+        "url_file": text("File that holds it."),
+        "allow_private": text(OWN),
+    },
+    AlertmanagerText: {
+        "url": text("Address of Alertmanager, such as https://alerts.example.com; /api/v2/alerts follows."),
+        "url_env": text("Environment variable that holds the address.", *VARIABLE),
+        "url_file": text("File that holds the address."),
+        "token_env": text("Environment variable with a bearer token.", *VARIABLE),
+        "token_file": text("File with a bearer token."),
+        "allow_private": text(OWN),
+    },
+    EmailText: {
+        "host": text("The mail server."),
+        "port": number("Its port.", 1, 65535),
+        "sender": text("Who writes."),
+        "to": text("Who is written to."),
+        "tls": text("starttls (port 587), tls (465), or none, which sends no password."),
+        "user": text("Who logs in."),
+        "password_env": text("Environment variable with the password.", *VARIABLE),
+        "password_file": text("File with the password."),
+        "allow_private": text(OWN),
+    },
+    CommandText: {
+        "run": text("The program and its arguments; no shell reads them."),
+        "timeout": duration("It is stopped after this time."),
     },
     RetrainSection: {
         "window": duration("Train on the rows of this last stretch; empty: on all.", optional=True),

@@ -1,6 +1,6 @@
 """What the keys of a manifest must agree on with each other, section by section."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import cast
 
 from msgspec import Struct
@@ -9,22 +9,39 @@ from fairlead.adapters.manifest.walk import Rule, meant, nearest
 from fairlead.core.duration import seconds
 from fairlead.core.manifest import (
     AggregateText,
+    AlertmanagerText,
+    AlertsSection,
     CheckText,
+    CommandText,
     DataSection,
+    EmailText,
     FeatureSection,
+    FeedbackText,
+    LogSection,
     Manifest,
     MonitorText,
+    ReceiverText,
     ReleaseSection,
+    SlackText,
     StepText,
+    WebhookText,
 )
 from fairlead.core.metrics import METRICS
-from fairlead.core.monitor import MEASURES
+from fairlead.core.monitor import FAMILIES, MEASURES
+from fairlead.core.replay import FLIPS, KS, SHIFT, UNANSWERED
+from fairlead.core.traffic import DAY
 
 __all__ = ["RULES"]
 
 Found = Iterator[tuple[str, str]]
+FLOOR = 30 * DAY
+"""Seconds of predictions that are kept whatever the manifest says: what monitors look back on."""
 OTHERS = frozenset({"latency_p99_ms", "gain_trivial"})
 """Measures of the gate that are not metrics of answers."""
+
+REPLAYED = frozenset({FLIPS, SHIFT, KS, UNANSWERED, "replay:latency_p50_ms", "replay:latency_p99_ms"})
+EARNED = ("value:", "snips:")
+"""Families of measures of recorded requests, before the name of a feedback."""
 
 
 def _data(data: DataSection, given: frozenset[str]) -> Found:
@@ -98,6 +115,11 @@ def _step(step: StepText, given: frozenset[str]) -> Found:
         yield "", "gives the candidate no traffic: set `share` or `mirror`"
 
 
+def _feedback(one: FeedbackText, given: frozenset[str]) -> Found:
+    if (one.kind == "amount") != (one.cap > 0):
+        yield "cap", "is for an amount, and an amount needs it: about what one unit in a thousand exceeds"
+
+
 def _release(release: ReleaseSection, given: frozenset[str]) -> Found:
     if release.steps and given & {"plan", "shares", "hold", "patience"}:
         both = ", ".join(f"`{k}`" for k in ("plan", "shares", "hold", "patience") if k in given)
@@ -108,6 +130,10 @@ def _release(release: ReleaseSection, given: frozenset[str]) -> Found:
         yield "shares", "every share is above 0: the first step of a canary meets traffic"
     if list(release.shares) != sorted(set(release.shares)):
         yield "shares", "shares grow from step to step"
+    if 0 < release.max_slower < 1:
+        yield "max_slower", f"{release.max_slower:g} asks a candidate to be faster: 1 allows nothing, 0 does not look"  # fmt: skip
+    if release.feedback.get("label", FeedbackText()).kind == "amount":
+        yield "feedback.label", "counts answers that a label proves wrong, which is an event"
     if release.plan == "bandit" and not release.goal:
         yield "", "a bandit needs `goal`: the feedback or the metric its shares follow"
     metric = METRICS.get(release.goal)
@@ -120,19 +146,64 @@ def _monitor(monitor: MonitorText, given: frozenset[str]) -> Found:
         yield "", "`min` or `max` says what passes"
     yield from _ordered(monitor.min, monitor.max)
     if not monitor.then:
-        yield "then", "is empty: one or more of alert, rollback, retrain"
+        yield "then", "is empty: one or more of alert, rollback, retrain, hold"
 
 
-def _manifest(manifest: Manifest, given: frozenset[str]) -> Found:
+def _receiver(receiver: ReceiverText, given: frozenset[str]) -> Found:
+    if len(receiver.kinds) != 1:
+        said = f"{' and '.join(receiver.kinds)} are written" if receiver.kinds else "none is written"
+        yield "", f"exactly one of webhook, slack, email, alertmanager, command: {said}"
+
+
+def _address(to: WebhookText | SlackText | AlertmanagerText, given: frozenset[str]) -> Found:
+    ways = [k for k in ("url", "url_env", "url_file") if getattr(to, k, "")]
+    if len(ways) != 1:
+        either = "url_env or url_file" if isinstance(to, SlackText) else "url, url_env or url_file"
+        yield "", f"exactly one of {either} says where to"
+    url = getattr(to, "url", "")
+    if url and (not url.startswith(("http://", "https://")) or "@" in url or "?" in url):
+        yield "url", "is not http(s)://host/path without a password or a query: secrets go into url_env or url_file"
+    for secret in ("secret", "token"):
+        yield from _secret(to, secret)
+
+
+def _email(mail: EmailText, given: frozenset[str]) -> Found:
+    yield from _filled(mail, ("host", "sender", "to"))
+    yield from _secret(mail, "password")
+    if bool(mail.user) != bool(mail.password_env or mail.password_file):
+        yield "user", "who logs in has a password, and the other way round: user, and password_env or password_file"
+    if mail.tls == "none" and (mail.password_env or mail.password_file):
+        yield "tls", "a password is never sent in the clear: use starttls or tls"
+
+
+def _secret(section: Struct, name: str) -> Found:
+    if getattr(section, f"{name}_env", "") and getattr(section, f"{name}_file", ""):
+        yield f"{name}_file", f"either {name}_env or {name}_file"
+
+
+def _command(command: CommandText, given: frozenset[str]) -> Found:
+    yield from _filled(command, ("run",))
+
+
+def _alerts(alerts: AlertsSection, given: frozenset[str]) -> Found:
+    yield from _repeated("to", ("log", *(r.title for r in alerts.to)))
+
+
+def _gate(manifest: Manifest, groups: list[str]) -> Found:
     data = manifest.data
-    groups = [*data.sensitive, *data.slices]
     for i, check in enumerate(manifest.gate.checks):
         where = f"gate.checks[{i}]"
         if check.by and check.by not in groups:
             yield where, f'"{check.by}" is not listed in data.sensitive or data.slices{meant(nearest(check.by, groups))}'  # fmt: skip
         known = sorted(OTHERS | {m.name for m in METRICS.values() if data.task in ("auto", *m.tasks)})
-        if check.measure.removeprefix("gain:") not in known:
+        if not _measured(check.measure.removeprefix("gain:"), known):
             yield where, f'measure "{check.measure}" is not one of {", ".join(known)}{meant(nearest(check.measure, known))}'  # fmt: skip
+
+
+def _manifest(manifest: Manifest, given: frozenset[str]) -> Found:
+    data = manifest.data
+    groups = [*data.sensitive, *data.slices]
+    yield from _gate(manifest, groups)
     for name, view in manifest.features.items():
         if "." in name or not name.isidentifier():
             yield f"features.{name}", "a view is named with letters, digits and '_': its columns become name.column"  # fmt: skip
@@ -140,16 +211,34 @@ def _manifest(manifest: Manifest, given: frozenset[str]) -> Found:
             yield f"features.{name}", "has a time, but data.time is empty: as of when would a row see it?"  # fmt: skip
     for name, monitor in manifest.monitors.items():
         family, _, column = monitor.measure.partition(":")
-        if family not in MEASURES or (column and family not in ("drift", "nulls", "unseen")):
+        if family not in MEASURES or (column and family not in FAMILIES):
             yield f"monitors.{name}", f'measure "{monitor.measure}" is not one of {", ".join(MEASURES)}{meant(nearest(family, list(MEASURES)))}'  # fmt: skip
+        cut = monitor.slice.partition("=")[0]
+        if cut and cut not in groups:
+            yield f"monitors.{name}", f'slice "{monitor.slice}" is not of a column in data.slices or data.sensitive{meant(nearest(cut, groups))}'  # fmt: skip
         if "retrain" in monitor.then and not data.time:
             yield f"monitors.{name}", "asks for retraining, which needs data.time to find fresh rows"  # fmt: skip
+
+
+def _log(log: LogSection, given: frozenset[str]) -> Found:
+    if log.retention and seconds(log.retention) < FLOOR:
+        yield "retention", f"{log.retention} is shorter than 30d, which monitors and labels need"
+    for column in sorted(set(log.redact) & set(log.drop)):
+        yield "drop", f"{column!r} is redacted and dropped; choose one"
+
+
+def _measured(measure: str, known: Collection[str]) -> bool:
+    """Whether a gate measures this: of held-out rows, or of recorded requests."""
+    return (measure in known or measure in REPLAYED or measure.removeprefix("replay:") in known
+            or any(measure.startswith(f) and measure != f for f in EARNED))  # fmt: skip
 
 
 RULES = cast(
     Mapping[type[Struct], Rule],
     {DataSection: _data, AggregateText: _aggregate, FeatureSection: _feature, CheckText: _check,
-     StepText: _step, ReleaseSection: _release, MonitorText: _monitor, Manifest: _manifest},
+     ReceiverText: _receiver, WebhookText: _address, SlackText: _address, EmailText: _email,
+     AlertmanagerText: _address, CommandText: _command, AlertsSection: _alerts,
+     StepText: _step, ReleaseSection: _release, FeedbackText: _feedback, LogSection: _log, MonitorText: _monitor, Manifest: _manifest},
 )  # fmt: skip
 
 

@@ -81,6 +81,8 @@ class Walk:
                 return self._list(node, kind, path, field)
             case inspect.LiteralType():
                 return self._choice(node, kind, path)
+            case inspect.UnionType(types=(inspect.StructType() as section, inspect.NoneType())):
+                return self.struct(node, section.cls, path)
             case _:
                 return self._scalar(node, kind, path, field)
 

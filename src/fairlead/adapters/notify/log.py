@@ -3,8 +3,7 @@
 import os
 from pathlib import Path
 
-import msgspec
-
+from fairlead.core.alert import Notice, document
 from fairlead.errors import Unavailable
 
 __all__ = ["LogNotifier"]
@@ -16,9 +15,8 @@ class LogNotifier:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def tell(self, subject: str, text: str) -> None:
-        """Append ``{"subject": ..., "text": ...}``. Raises Unavailable when the disk refuses."""
-        line = msgspec.json.encode({"subject": subject, "text": text}) + b"\n"
+    def tell(self, notice: Notice) -> None:
+        line = document(notice) + b"\n"
         try:
             handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             try:

@@ -11,16 +11,23 @@ from fairlead.core.artifact import PackageSpec
 from fairlead.core.journal import Batch, Note
 from fairlead.core.prediction import Feedback, Prediction
 from fairlead.core.ref import Ref, canonical
+from fairlead.core.veil import UNKEPT
 from fairlead.errors import Missing
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["SpecOf", "notes_table", "predictions_of", "restored", "restored_notes",
+__all__ = ["LEFT_OUT", "SpecOf", "notes_table", "predictions_of", "restored", "restored_notes",
            "table_of"]  # fmt: skip
 
 SpecOf = Callable[[str], PackageSpec]
 """Package reference as text -> its spec; raises Missing when nobody knows it any more."""
+
+TRACE = "trace"
+"""The key under `rest` of the trace that a caller brought."""
+
+LEFT_OUT = "left_out"
+"""The key under `rest` of a row whose inputs were not written down (log.sample)."""
 
 KINDS: dict[str, frozenset[type]] = {
     "int": frozenset({int}),
@@ -44,7 +51,7 @@ def table_of(batches: Sequence[tuple[int, Batch]], source: str, spec_of: SpecOf)
     group = [b for _, b in batches]
     specs = {p: _known(spec_of, p) for p in dict.fromkeys(b.package for b in group)}
     each = [b for b in group for _ in b.ids]
-    rest: list[dict[str, Any]] = [{} for _ in each]
+    rest = _beside(group)
     typed = {**_inputs(group, _dtypes(specs.values()), rest), **_features(group, rest)}
     columns: dict[str, tuple[Any, list[Any]]] = {
         "id": (pl.String, [i for b in group for i in b.ids]),
@@ -71,6 +78,14 @@ def table_of(batches: Sequence[tuple[int, Batch]], source: str, spec_of: SpecOf)
         | typed
         | {name: pl.Series(values, dtype=dtype) for name, (dtype, values) in tail.items()}
     )
+
+
+def _beside(batches: Sequence[Batch]) -> list[dict[str, Any]]:
+    """What of each row has no column: the trace that came with it, and that its inputs were left out."""
+    return [
+        ({TRACE: trace} if trace else {}) | ({LEFT_OUT: True} if body == UNKEPT else {})
+        for b in batches for trace, body in zip(b.traces or [""] * len(b.ids), b.bodies, strict=True)
+    ]  # fmt: skip
 
 
 def _known(spec_of: SpecOf, package: str) -> PackageSpec | None:
@@ -203,7 +218,7 @@ def _prediction(row: dict[str, Any], spec: PackageSpec | None) -> Prediction:
         unit=row["unit"], inputs=_unpack("in.", row, rest, contract),
         features=_unpack("feature.", row, rest, outputs), output=_said(row, spec),
         error=row["error"], fallback=row["fallback"], latency=row["latency"], live=row["live"],
-        propensity=row["propensity"], epoch=row["epoch"],
+        propensity=row["propensity"], epoch=row["epoch"], trace=rest.get(TRACE, ""),
     )  # fmt: skip
 
 
@@ -242,6 +257,7 @@ def predictions_of(batch: Batch, spec_of: SpecOf) -> Iterator[Prediction]:
             output=output_of(spec, scores) if spec else scores, error=batch.errors[i],
             fallback=batch.fallback[i], latency=batch.latencies[i], live=batch.live,
             propensity=batch.propensity, epoch=batch.epoch,
+            trace=batch.traces[i] if batch.traces else "",
         )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from fairlead.disk import sync
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Segment", "Segments"]
+__all__ = ["KEY", "Segment", "Segments", "newest"]
 
 ROW_GROUP = 8192
 """Rows that a look-up by id decodes: few enough for milliseconds, enough to compress well."""
@@ -63,6 +63,13 @@ class Segment(Struct, frozen=True, kw_only=True):
             and other.last <= self.last
             and self.path != other.path
         )
+
+
+def newest(segment: Segment) -> float:
+    """When the last of its rows was asked, or told."""
+    import polars as pl
+
+    return float(pl.scan_parquet(segment.path).select(pl.col("at").max()).collect().item())
 
 
 def _plain(text: str) -> str:

@@ -3,16 +3,15 @@
 import fcntl
 import hmac
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
+from fairlead.adapters.router.signed import put, signature
 from fairlead.core.ref import canonical
 from fairlead.core.traffic import Route
-from fairlead.disk import sync
 from fairlead.errors import Conflict, Corrupt
 
 __all__ = ["LocalRouter"]
@@ -43,15 +42,8 @@ class LocalRouter:
             if old is not None and old.epoch > route.epoch:
                 raise Conflict(f"epoch {route.epoch} is older than the published {old.epoch}",
                                hint="read the service again: somebody moved it on")  # fmt: skip
-            signed = Signed(route, _sign(self._key(), route))
-            fresh = self._folder / f".route.json.{os.getpid()}"
-            with fresh.open("wb") as file:
-                os.fchmod(file.fileno(), 0o600)
-                file.write(msgspec.json.format(canonical(signed), indent=2))
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self._path)
-            sync(self._folder)
+            signed = Signed(route, signature(self._folder, route))
+            put(self._path, msgspec.json.format(canonical(signed), indent=2))
 
     def published(self) -> Route | None:
         """The route; the very same object while the file is unchanged.
@@ -71,7 +63,7 @@ class LocalRouter:
         except msgspec.DecodeError as error:
             raise Corrupt(f"route.json cannot be read: {error}",
                           hint="the controller publishes it anew at its next turn") from error  # fmt: skip
-        if not hmac.compare_digest(signed.signature, _sign(self._key(), signed.route)):
+        if not hmac.compare_digest(signed.signature, signature(self._folder, signed.route)):
             raise Corrupt("the signature of route.json does not match",
                           hint="only the controller may write it; it publishes it anew")  # fmt: skip
         self._seen, self._route = seen, signed.route
@@ -93,32 +85,3 @@ class LocalRouter:
             yield
         finally:
             os.close(fd)
-
-    def _key(self) -> bytes:
-        """32 random bytes that only this user may read; made by whoever needs them first."""
-        path = self._folder / "key"
-        if not path.exists():
-            fresh = self._folder / f".key.{os.getpid()}"
-            fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            try:
-                os.write(fd, secrets.token_bytes(32))
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            # A link, not a rename: the key of whoever came first stays.
-            _link(fresh, path)
-        return path.read_bytes()
-
-
-def _link(fresh: Path, path: Path) -> None:
-    """Give `fresh` the name `path` unless that exists already."""
-    try:
-        os.link(fresh, path)
-    except FileExistsError:
-        return
-    finally:
-        fresh.unlink()
-
-
-def _sign(key: bytes, route: Route) -> str:
-    return hmac.new(key, canonical(route), "sha256").hexdigest()

@@ -38,6 +38,7 @@ class Ledger(Struct, kw_only=True):
     steps: dict[str, tuple[float, str]] = field(default_factory=dict)
     alerts: list[float] = field(default_factory=list)
     why: Why | None = None
+    page: Path | None = None
     audited: int = 0
     seconds: float = 0.0
     days: float = 0.0
@@ -61,6 +62,8 @@ def close(out: Console, ledger: Ledger, elapsed: float) -> int:
         out.print(Text("\nWhy did the last one answer what it answered?", "bold"))
         out.print(why_tree(ledger.why))
     out.print(outcome(ledger, elapsed))
+    if ledger.page is not None:
+        out.print(Text.assemble("\nThe whole of it as a page:  ", (f"{ledger.page}", "bold")))
     complete = all(step in ledger.steps for step in STEPS)
     return 0 if complete and not ledger.tally.failed and ledger.audited else 1
 

@@ -21,6 +21,7 @@ from fairlead.api.demo.screen import Screen, Traffic
 from fairlead.api.demo.server import Server
 from fairlead.api.demo.world import HOUR, World
 from fairlead.api.load import Client
+from fairlead.api.present.report import report_page
 from fairlead.core.artifact import DatasetSpec, PackageSpec
 from fairlead.core.check import Outcome
 from fairlead.errors import Missing
@@ -81,12 +82,21 @@ def run(*, quick: bool = False, folder: Path | None = None, shot: Path | None = 
             open_project = lambda: stack.enter_context(Project.open(root, settings))  # noqa: E731
             story = Story(open_project, clock, example, root, screen, dates)
             ledger = story.play()
+            story.report(_page(folder))
         if shot is not None:
             picture(shot, screen.beats, ledger, screen.elapsed)
         return close(out, ledger, screen.elapsed)
     finally:
         if folder is None:
             shutil.rmtree(root, ignore_errors=True)
+
+
+def _page(folder: Path | None) -> Path:
+    """Where the report goes: it outlives a demo that leaves no folder."""
+    if folder is not None:
+        return folder / "report.html"
+    with tempfile.NamedTemporaryFile(prefix="fairlead-demo-", suffix=".html", delete=False) as file:
+        return Path(file.name)
 
 
 def _example() -> Path:
@@ -121,6 +131,12 @@ class Story:
             self._explain()
         self._ledger.audited = self._project.verify_audit()
         return self._ledger
+
+    def report(self, page: Path) -> None:
+        """Write the replayed time as a page."""
+        made = self._project.report(self._dates.live, self._clock.now())
+        page.write_text(report_page(made), encoding="utf-8")
+        self._ledger.page = page
 
     def _say(self, title: str, text: str, mood: str = "plain") -> None:
         self._screen.say(self._clock.now(), title, text, mood)
@@ -201,7 +217,9 @@ class Story:
         """A candidate that refuses destinations which its training window never saw."""
         project = self._open()
         manifest = project.manifest
-        project.manifest = replace(manifest, train=replace(manifest.train, unseen="error"))
+        # A replay of recorded requests would show it before any traffic: its team does not ask.
+        project.manifest = replace(manifest, train=replace(manifest.train, unseen="error"),
+                                   gate=replace(manifest.gate, replay=0))  # fmt: skip
         self._world.export(self._root, self._clock.now())
         dataset, _ = project.snapshot()
         decision = project.gate(project.train(dataset=dataset.ref, until=self._dates.live).ref)

@@ -1,0 +1,65 @@
+import threading
+from typing import Any
+
+import pytest
+
+from fairlead.core.feature import FeatureView
+from fairlead.core.journal import HEADER, Note, frame, frames
+from fairlead.errors import Corrupt, Unavailable
+from fairlead.serve.guard import FIRST, Pace
+from fairlead.serve.timely import Timely
+
+VIEW = FeatureView(name="v", source="s", entity="e", time="t", columns=("c",))
+
+
+def test_a_quick_package_is_asked_in_large_batches() -> None:
+    pace = Pace(256, 0.25)
+    for rows in (1, 32, 64, 128, 200):
+        pace.took(rows, 0.01)
+    assert pace.rows == 256 and not pace.slow and pace.takes(10_000, 500, 1)
+
+
+def test_a_slow_one_in_batches_of_its_time_and_the_rest_is_not_let_in() -> None:
+    pace = Pace(256, 0.25)
+    pace.took(FIRST, 0.64)
+    assert pace.slow and pace.rows == 12
+    assert pace.takes(23, 1, 1) and not pace.takes(24, 1, 1) and pace.takes(24, 1, 2)
+    assert pace.takes(0, 200, 1), "what waits for nobody is tried"
+    pace.took(1, 9.0)
+    assert pace.rows == 1
+    for _ in range(8):
+        pace.took(pace.rows, 0.01)
+    assert pace.rows == 256 and not pace.slow
+
+
+def test_a_log_that_met_a_power_cut_is_read_up_to_there() -> None:
+    one = frame(Note(prediction="p", name="label", value=1.0, at=1.0))
+    large = frame(Note(prediction="p" * 6000, name="label", value=1.0, at=1.0))
+    holed = large[:600] + bytes(4096) + large[4696:]
+    for tail in (bytes(8), bytes(5000), one[:9], one[:9] + bytes(len(one)), holed + one):
+        assert len(list(frames(HEADER + one + tail, len(HEADER)))) == 1
+    flipped = large[:600] + b"?" + large[601:]
+    with pytest.raises(Corrupt):
+        list(frames(HEADER + one + flipped + one, len(HEADER)))
+
+
+def test_nobody_waits_for_a_store_that_hangs() -> None:
+    free = threading.Event()
+
+    class Store:
+        def read(self, view: FeatureView, entity: str, at: float) -> dict[str, Any]:
+            free.wait(10)
+            return {"v.c": at}
+
+        def push(self, *_: Any) -> int:
+            raise AssertionError("a gateway writes no features")
+
+    store = Timely(Store(), 0.02)
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            store.read(VIEW, "a", 1.0)
+    free.set()
+    store._again = 0.0
+    while store._told.empty():
+        free.wait(0)
+    assert store.read(VIEW, "a", 2.0) == {"v.c": 2.0}, "not the answer to an older question"
