@@ -1,4 +1,5 @@
 -- wrk script: cycles through the bodies of B_BODY (one per line, B_HEX=1: hexadecimal; none: GET) and prints JSON.
+-- B_PAUSE: milliseconds a connection waits on average before its next request.
 local requests, n, i = {}, 0, 0
 function init(args)
   local path, file = os.getenv("B_PATH"), os.getenv("B_BODY")
@@ -11,6 +12,8 @@ function init(args)
   end
 end
 function request() i = i % n + 1; return requests[i] end
+local pause = tonumber(os.getenv("B_PAUSE") or "")
+if pause then function delay() return math.random(0, 2 * pause) end end
 function done(s, l, r)
   local e = s.errors
   io.write(string.format('\nJSON {"requests":%d,"seconds":%.6f,"p50":%d,"p99":%d,"errors":%d}\n', s.requests,

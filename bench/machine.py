@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["busy", "cpu_seconds", "end", "family", "load", "memory"]
+__all__ = ["busy", "command", "cpu_seconds", "end", "family", "load", "memory"]
 
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -47,6 +47,14 @@ def memory(pids: Iterable[int]) -> float:
             lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
             total += sum(int(x.split()[1]) for x in lines if x.startswith("Pss:"))
     return total / 1024
+
+
+def command(pid: int) -> str:
+    """The command line of a process; "" when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
 
 
 def busy(cpu: int) -> float:

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from bench.material import BINARY_HEAD
 
-__all__ = ["OURS", "PEERS", "Peer", "VENVS"]
+__all__ = ["OURS", "PEERS", "VENVS", "Peer", "ours"]
 
 HERE = Path(__file__).parent
 VENVS = HERE / ".venvs"
@@ -15,7 +15,7 @@ INFER = "/v2/models/m/infer"
 
 class Peer(Struct, frozen=True, kw_only=True):
     """`venv`: its folder in ``.venvs``, "" for this interpreter, made with `requires`. `command` may
-    name {bin}, {port}, {here}, {work}. `form`: of its bodies, "" asks with GET. `bar`: how many
+    name {bin}, {port}, {here}, {work}, {model}. `form`: of its bodies, "" asks with GET. `bar`: how many
     times as many answers a second Fairlead must give (1 row, 64 connections)."""
 
     name: str
@@ -31,13 +31,14 @@ class Peer(Struct, frozen=True, kw_only=True):
     headers: str = ""
 
 
-def _ours(name: str, path: str, form: str, note: str, durability: str = "os", headers: str = "",
-          ) -> Peer:  # fmt: skip
-    return Peer(name=name, command=f"{{bin}}/python -m bench.ours {{port}} {durability}", path=path,
-                form=form, note=note, headers=headers)  # fmt: skip
+def ours(name: str, form: str = "named", note: str = "", *, path: str = "/predict",
+         durability: str = "os", route: str = "canary", headers: str = "") -> Peer:  # fmt: skip
+    """Fairlead; `route` is one of `bench.ours.ROUTES`."""
+    command = f"{{bin}}/python -m bench.ours {{port}} {durability} {{model}} {route}"
+    return Peer(name=name, command=command, path=path, form=form, note=note, headers=headers)
 
 
-OURS = _ours("Fairlead", "/predict", "named", "named columns, everything on, log level os")
+OURS = ours("Fairlead", note="named columns, everything on, log level os")
 
 PEERS = (
     OURS,
@@ -61,13 +62,15 @@ PEERS = (
     Peer(name="LitServe", venv="litserve", requires=("litserve", "onnxruntime"), bar=10.0,
          command="{bin}/python {here}/servers/litserve_app.py {port}", path="/predict", form="rows",
          note="ONNX Runtime, batching 64 rows or 1 ms"),
+    Peer(name="Ray Serve", venv="ray", requires=("ray[serve]", "onnxruntime"), bar=10.0,
+         command="{bin}/python {here}/servers/ray_app.py {port}", path="/predict", form="rows",
+         note="ONNX Runtime, batching 64 requests or 1 ms"),
     Peer(name="nginx, a constant", venv="nginx", bar=0.2, path="/", form="", port=18090,
          command="{nginx} -p {work} -c {here}/servers/nginx.conf -g 'daemon off;'", note="one worker"),
-    _ours("Fairlead, log level memory", "/predict", "named", "named columns", "memory"),
-    _ours("Fairlead, log level fsync", "/predict", "named", "named columns", "fsync"),
-    _ours("Fairlead, OIP v2 JSON", INFER, "tensor", "one FP32 tensor, not validated by column"),
-    _ours("Fairlead, OIP v2 binary", INFER, "binary", "one FP32 tensor in raw bytes",
-          headers=f"Inference-Header-Content-Length: {BINARY_HEAD}"),
+    ours("Fairlead, log level memory", note="named columns", durability="memory"),
+    ours("Fairlead, log level fsync", note="named columns", durability="fsync"),
+    ours("Fairlead, OIP v2 JSON", "tensor", "one FP32 tensor, not validated by column", path=INFER),
+    ours("Fairlead, OIP v2 binary", "binary", "one FP32 tensor in raw bytes", path=INFER,
+         headers=f"Inference-Header-Content-Length: {BINARY_HEAD}"),
 )  # fmt: skip
 """Those with a bar come before the variants of Fairlead, which have none."""
-

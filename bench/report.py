@@ -8,23 +8,27 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from bench.peers import Peer
+from bench.inside import Claim
+from bench.material import DENSE, TREES
+from bench.peers import OURS, Peer
 
 __all__ = ["Cell", "Result", "write"]
 
 AT = (1, 64)
 """Rows and connections of the bars."""
+TITLES = {TREES: "Gradient boosting, 200 trees", DENSE: "Dense network, 64 and 32 wide"}
 
 
 class Cell(Struct, frozen=True, kw_only=True):
-    """One measurement: answers a second, milliseconds; `foreign`: share of the server's CPU that
-    processes of others took meanwhile."""
+    """One measurement: answers a second, milliseconds, microseconds of CPU per answer (`cost`);
+    `foreign`: share of the server's CPU that processes of others took meanwhile."""
 
     rows: int
     connections: int
     rate: float
     p50: float
     p99: float
+    cost: float
     errors: int
     foreign: float
 
@@ -33,6 +37,7 @@ class Result(Struct, frozen=True, kw_only=True):
     """One server: seconds to its first answer, megabytes of all its processes after the load."""
 
     peer: Peer
+    model: str
     first_answer: float
     memory: float
     cells: list[Cell]
@@ -42,7 +47,7 @@ class Result(Struct, frozen=True, kw_only=True):
         return next((c for c in self.cells if (c.rows, c.connections) == (rows, connections)), None)
 
 
-def write(results: Sequence[Result], skipped: Sequence[str], load: float) -> str:
+def write(results: Sequence[Result], own: Sequence[Claim], skipped: Sequence[str], load: float) -> str:
     """The whole section."""
     lines = [
         f"{time.strftime('%Y-%m-%d', time.gmtime())}, {os.cpu_count()} CPUs ({_processor()}), Python "
@@ -50,9 +55,16 @@ def write(results: Sequence[Result], skipped: Sequence[str], load: float) -> str
         f"processes took at most {_foreign(results):.0%} of the server's CPU. wrk on its own CPU, "
         "one thread, keep-alive.", "",
     ]  # fmt: skip
-    if results and not results[0].peer.bar:
-        lines += _bars(results[0], results[1:])
-    lines += _cells(results)
+    for model, title in TITLES.items():
+        of_model = [r for r in results if r.model == model]
+        ours = next((r for r in of_model if r.peer is OURS), None)
+        if ours is not None:
+            lines += [f"### {title}", "", *_bars(ours, [r for r in of_model if r is not ours])]
+    if own:
+        lines += ["### Its own parts", "", "| what | bar | figure | |", "|---|--:|--:|---|",
+                  *(f"| {c.what} | {c.bar} | {c.figure} | {_met(c.met)} |" for c in own), ""]  # fmt: skip
+    if results:
+        lines += ["### All measurements", "", *_cells(results)]
     lines += ["", *(f"Skipped: {s}" for s in skipped)] if skipped else []
     return "\n".join(lines) + "\n"
 
@@ -67,9 +79,9 @@ def _bars(ours: Result, others: Sequence[Result]) -> list[str]:
         theirs = other.cell(*AT)
         if other.peer.bar and theirs is not None and theirs.rate:
             times = mine.rate / theirs.rate
-            met = "met" if times >= other.peer.bar else "**falls short**"
             lines.append(f"| {other.peer.name} | {theirs.rate:,.0f} | {mine.rate:,.0f} | "
-                         f"{other.peer.bar:g} × | {times:.{1 if times >= 1 else 2}f} × | {met} |")  # fmt: skip
+                         f"{other.peer.bar:g} × | {times:.{1 if times >= 1 else 2}f} × | "
+                         f"{_met(times >= other.peer.bar)} |")  # fmt: skip
     return [*lines, "", *_tails(ours, others), ""]
 
 
@@ -79,29 +91,37 @@ def _tails(ours: Result, others: Sequence[Result]) -> list[str]:
              "| rows | connections | Fairlead, ms | best other, ms | |", "|--:|--:|--:|--:|---|"]  # fmt: skip
     models = [o for o in others if o.peer.bar and o.peer.form]
     for mine in ours.cells:
-        theirs = [(c.p99, o.peer.name) for o in models if (c := o.cell(mine.rows, mine.connections))]
+        theirs = [(c.p99, o.peer.name) for o in models
+                  if (c := o.cell(mine.rows, mine.connections)) is not None and c.rate]  # fmt: skip
         if theirs:
             best, name = min(theirs)
-            met = "met" if mine.p99 <= best else "**falls short**"
-            lines.append(f"| {mine.rows} | {mine.connections} | {mine.p99:.2f} | {best:.2f} ({name}) | {met} |")
+            lines.append(f"| {mine.rows} | {mine.connections} | {mine.p99:.2f} | {best:.2f} ({name}) | "
+                         f"{_met(mine.p99 <= best)} |")  # fmt: skip
     return lines
 
 
 def _cells(results: Sequence[Result]) -> list[str]:
     """Everything that was measured."""
-    lines = ["All measurements: answers/s (p50 / p99 in ms), by rows × connections:", "",
+    lines = ["Answers/s (p50 / p99 in ms; µs of CPU per answer), by rows × connections:", "",
              "| server | first answer, s | memory, MB | 1 × 1 | 1 × 16 | 1 × 64 | 100 × 1 | 100 × 16 | 100 × 64 | errors |",
              "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"]  # fmt: skip
     for result in results:
         cells = [_spelled(result.cell(rows, n)) for rows in (1, 100) for n in (1, 16, 64)]
-        note = f" ({result.peer.note})" if result.peer.note else ""
+        notes = [result.peer.note, "" if result.model == TREES else TITLES[result.model].lower()]
+        note = f" ({'; '.join(n for n in notes if n)})" if any(notes) else ""
         lines.append(f"| {result.peer.name}{note} | {result.first_answer:.2f} | {result.memory:.0f} | "
                      f"{' | '.join(cells)} | {sum(c.errors for c in result.cells)} |")  # fmt: skip
     return lines
 
 
 def _spelled(cell: Cell | None) -> str:
-    return "" if cell is None else f"{cell.rate:,.0f} ({cell.p50:.2f} / {cell.p99:.2f})"
+    if cell is None:
+        return ""
+    return f"{cell.rate:,.0f} ({cell.p50:.2f} / {cell.p99:.2f}; {cell.cost:,.0f})"
+
+
+def _met(met: bool) -> str:
+    return "met" if met else "**falls short**"
 
 
 def _foreign(results: Sequence[Result]) -> float:

@@ -1,10 +1,10 @@
 """BentoML over ONNX Runtime with adaptive batching."""
-from pathlib import Path
+import os
 
 import bentoml
 import numpy as np
 
-MODEL = str(Path(__file__).parents[1] / ".work/model.onnx")
+MODEL = os.environ["BENCH_MODEL"]
 
 
 @bentoml.service(workers=1, traffic={"timeout": 30}, logging={"access": {"enabled": False}})

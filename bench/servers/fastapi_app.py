@@ -1,5 +1,5 @@
 """What people write by hand: FastAPI, pydantic and ONNX Runtime."""
-from pathlib import Path
+import os
 
 import numpy as np
 import onnxruntime as ort
@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 options = ort.SessionOptions()
 options.intra_op_num_threads = 1
-session = ort.InferenceSession(str(Path(__file__).parents[1] / ".work/model.onnx"), options)
+session = ort.InferenceSession(os.environ["BENCH_MODEL"], options)
 app = FastAPI()
 
 

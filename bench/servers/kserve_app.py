@@ -1,11 +1,11 @@
 """KServe's Python model server over ONNX Runtime."""
 import argparse
-from pathlib import Path
+import os
 
 import onnxruntime as ort
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer, model_server
 
-MODEL = str(Path(__file__).parents[1] / ".work/model.onnx")
+MODEL = os.environ["BENCH_MODEL"]
 
 
 class Served(Model):

@@ -1,11 +1,11 @@
 """LitServe over ONNX Runtime with batching."""
+import os
 import sys
-from pathlib import Path
 
 import litserve as ls
 import numpy as np
 
-MODEL = str(Path(__file__).parents[1] / ".work/model.onnx")
+MODEL = os.environ["BENCH_MODEL"]
 
 
 class Api(ls.LitAPI):

@@ -1,5 +1,5 @@
 """An MLServer runtime over ONNX Runtime."""
-from pathlib import Path
+import os
 
 import numpy as np
 import onnxruntime as ort
@@ -7,7 +7,7 @@ from mlserver import MLModel
 from mlserver.codecs import NumpyCodec
 from mlserver.types import InferenceRequest, InferenceResponse
 
-MODEL = str(Path(__file__).parents[2] / ".work/model.onnx")
+MODEL = os.environ["BENCH_MODEL"]
 
 
 class Onnx(MLModel):
