@@ -1,4 +1,5 @@
 import threading
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -57,9 +58,28 @@ def test_nobody_waits_for_a_store_that_hangs() -> None:
     store = Timely(Store(), 0.02)
     for _ in range(3):
         with pytest.raises(Unavailable):
-            store.read(VIEW, "a", 1.0)
+            store.read([(VIEW, "a")], 1.0)
     free.set()
-    store._again = 0.0
     while store._told.empty():
         free.wait(0)
-    assert store.read(VIEW, "a", 2.0) == {"v.c": 2.0}, "not the answer to an older question"
+    assert store.read([(VIEW, "a")], 2.0) == {"v.c": 2.0}, "at once, and not to an older question"
+
+
+def test_a_store_that_is_always_late_is_asked_ever_more_rarely() -> None:
+    class Store:
+        asked = 0
+
+        def read(self, view: FeatureView, entity: str, at: float) -> dict[str, Any]:
+            self.asked += 1
+            threading.Event().wait(0.004)
+            return {}
+
+        def push(self, *_: Any) -> int:
+            raise AssertionError("a gateway writes no features")
+
+    slow = Store()
+    store, until = Timely(slow, 0.002), perf_counter() + 0.7
+    while perf_counter() < until:
+        with pytest.raises(Unavailable):
+            store.read([(VIEW, "a")], 1.0)
+    assert 2 <= slow.asked <= 6, "after 0, 0.05, 0.1, 0.2, 0.4 s"

@@ -8,7 +8,6 @@ from msgspec import UNSET, Struct, UnsetType
 from fairlead.core.artifact import PackageSpec
 from fairlead.core.contract import Contract, Scalar
 from fairlead.core.encoder import Encoder
-from fairlead.core.feature import FeatureView
 from fairlead.core.ref import Ref
 from fairlead.errors import Invalid
 from fairlead.serve.package import width_out
@@ -63,10 +62,10 @@ class Reader:
         if not self._entities:
             return None
         features: Features = dict.fromkeys(self._joined)
-        for view, place in self._entities:
-            entity = values[place]
-            if online is not None and entity is not None:
-                features.update(_read(online, view, entity, at))
+        asked = [(view, e if isinstance(e, str) else str(e))
+                 for view, place in self._entities if (e := values[place]) is not None]  # fmt: skip
+        if online is not None and asked:
+            features.update(online.read(asked, at))
         return features
 
     def encode(self, values: Values, features: Features | None) -> bytes:
@@ -111,7 +110,3 @@ def _shared(spec: PackageSpec, sticky: str, contracts: Contracts) -> Contract:
     if (rows, extras) not in contracts:
         contracts[rows, extras] = Contract(spec.contract, extras)
     return contracts[rows, extras]
-
-
-def _read(online: Timely, view: FeatureView, entity: Scalar, at: float) -> Features:
-    return online.read(view, entity if isinstance(entity, str) else str(entity), at)
