@@ -34,8 +34,8 @@ class Verbs:
     def now(self) -> float:
         return self.at
 
-    def retrainer(self, window: str = "2d", cooldown: str = "1h") -> Retrainer:
-        section = RetrainSection(window=window, cooldown=cooldown)
+    def retrainer(self, window: str = "2d", cooldown: str = "1h", most: str = "10 per 30d") -> Retrainer:
+        section = RetrainSection(window=window, cooldown=cooldown, most=most)
         return Retrainer(self, self.records, self, "flights", section)
 
     def _made(self, kind: Any) -> Artifact:
@@ -172,3 +172,19 @@ def test_pending_tells_when_a_turn_is_worth_a_process() -> None:
     retrainer.turn(world.at)
     retrainer.request("b")
     assert not retrainer.pending(world.at + 60), "cooldown"
+
+
+def test_a_budget_bounds_retrainings_whatever_asks_for_them() -> None:
+    world = Verbs()
+    seen: list[float] = []
+    for _ in range(80):
+        retrainer = world.retrainer(cooldown="0s", most="3 per 2d")
+        retrainer.request("drift")
+        if "started" in verbs_of(retrainer, world.at):
+            seen.append(world.at)
+            world.end(Phase.PROMOTED)
+        world.at += HOUR
+    assert all(later - first >= 48 * HOUR for first, later in zip(seen, seen[3:], strict=False))
+    assert len(seen) >= 5
+    retrainer.request("drift")
+    assert "the budget of 3 is spent" in retrainer.waits(seen[-1] + 60)

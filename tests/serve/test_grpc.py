@@ -41,6 +41,13 @@ class Caller:
         message = oip.message(request or f"{method}Request")(**fields)
         return oip.read(f"{method}Response", self.call(method, message.SerializeToString())[0])
 
+    def answered(self) -> bool:
+        """Whether a sound request is answered: not while a replica that hung is replaced."""
+        try:
+            return bool(self.call("ModelInfer", infer()))
+        except grpc.RpcError:
+            return False
+
     def fail(self, method: str, data: bytes, **options: Any) -> tuple[str, Any]:
         """The status, and its details, decoded if they are JSON."""
         with pytest.raises(grpc.RpcError) as caught:
@@ -150,14 +157,14 @@ def test_deadlines_of_the_service_and_of_the_caller(caller: Caller, served: "Pla
     slow[0]["contents"] = {"fp64_contents": [101.0]}
     status, body = caller.fail("ModelInfer", infer(inputs=slow))
     assert status == "DEADLINE_EXCEEDED" and body["code"] == "deadline"
-    served.wait(lambda: caller.call("ModelInfer", infer()))
+    served.wait(caller.answered)
     assert caller.fail("ModelInfer", infer(inputs=slow), timeout=0.1)[0] == "DEADLINE_EXCEEDED"
     served.wait(lambda: served.status()["inside"] == 0)
 
 
 def test_a_trace_goes_on(served: "Plant", port: int) -> None:
     caller = Caller(port, ("traceparent", f"00-{TRACE}-{SPAN}-01"), ("x-unit", "u7"))
-    served.wait(lambda: Caller(port).call("ModelInfer", infer()))
+    served.wait(Caller(port).answered)
     data, call = caller.call("ModelInfer", infer(inputs=tensors(1)))
     answer = oip.read("ModelInferResponse", data)
     prediction = next(p.value.string_param for p in answer.parameters if p.key == "prediction")

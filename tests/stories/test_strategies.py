@@ -8,6 +8,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -336,11 +337,12 @@ def test_an_experiment_keeps_its_units_and_the_goal_picks_the_winner(
 def test_customers_who_buy_less_take_a_candidate_back(world: World) -> None:
     old, candidate = world.live, world.others()[0]
     plan = world.plan(feedback={"bought": FeedbackText(wait=False)}, hold="1h")
-    began, round_ = begin(world, candidate, plan), iter(range(1000))
+    began, round_ = begin(world, candidate, plan), count()
     world.settled()
 
     def talk() -> None:
-        fresh = [f"c{next(round_)}-{i}" for i in range(100)]
+        turn = next(round_)
+        fresh = [f"c{turn}-{i}" for i in range(100)]
         answers = world.ask(300, fresh)
         buys = {old: 4, candidate: 1}
         notes = [{"prediction": a["id"], "name": "bought", "value": True} for i, a in enumerate(answers)
