@@ -3,16 +3,23 @@ PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 2
 
-.PHONY: demo test test-faults test-oip check lint types contracts docs prove bench bench-drift bench-log lock clean
+.PHONY: demo test test-containers test-faults test-oip test-security check lint types contracts docs prove electricity bench bench-drift bench-log lock clean
 
 demo: .venv/.serving            ## the whole loop on real flights; QUICK=1 for a short one
 	@$(BIN)/fairlead demo $(if $(QUICK),--quick)
 
 test: .venv/.developing         ## every test that needs no root, network or container
-	@$(BIN)/pytest -q -n $(WORKERS) -m "not slow and not faults"
+	@$(BIN)/pytest -q -n $(WORKERS) -m "not slow and not faults and not containers and not security"
+
+test-security: .venv/.developing  ## what the hostile caller, file and model of docs/security.md try
+	@$(BIN)/pytest -q tests/security
 
 test-faults: .venv/.developing  ## what Fairlead survives, measured; FIGURES=1 writes the figures into docs/faults.md
 	@$(BIN)/pytest -q -m faults tests/faults $(if $(FIGURES),--figures)
+
+test-containers: .venv/.developing  ## images built, pushed, pulled, run and verified by podman and cosign (Linux, root, Debian packages)
+	@$(BIN)/python tests/containers/tools.py
+	@$(BIN)/pytest -q -s -m containers tests/containers
 
 test-oip: .oip/.ready .venv/.developing  ## REST and gRPC asked by tritonclient, which nobody here wrote
 	@PYTHONPATH=$(CURDIR)/.oip/grpc $(BIN)/pytest -q tests/serve/test_oip.py tests/serve/test_grpc.py
@@ -26,7 +33,7 @@ test-oip: .oip/.ready .venv/.developing  ## REST and gRPC asked by tritonclient,
 check: lint types contracts     ## what reads the code without running it
 
 lint: .venv/.developing
-	@$(BIN)/ruff check src tests examples prove
+	@$(BIN)/ruff check src tests examples prove bench
 types: .venv/.developing
 	@$(BIN)/mypy
 contracts: .venv/.developing
@@ -34,8 +41,12 @@ contracts: .venv/.developing
 
 prove: .venv/.developing        ## the stated errors, simulated and measured: writes docs/proofs.md, fails when a bar is not kept
 	@$(BIN)/python -m prove.gateway
+	@$(BIN)/python -m prove.retraining
 	@$(BIN)/python -m prove
 	@$(BIN)/pytest -q -m slow tests/prove
+
+electricity: .venv/.developing  ## retraining on real streams: fetches Elec2 (15 MB), writes examples/electricity/README.md
+	@$(BIN)/python -m examples.electricity
 
 bench: .venv/.serving           ## Fairlead and other model servers side by side; INSTALL=1 gets the others
 	@$(BIN)/python -m bench.serve $(if $(INSTALL),--install)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from prove import errors, labels, latency, traps
+from prove import errors, fairness, labels, latency, traps
 from prove.gateway import section
 from prove.row import Row
 
@@ -69,6 +69,7 @@ def rows(part: int = 1, told: Callable[[str], object] = str) -> list[Row]:
         (errors.tenfold, many), (latency.tail, some), (errors.harmful, many), (traps.sticky, few),
         (traps.leaking, many), (traps.delayed, some), (traps.eight, many), (labels.shadow, many),
         (errors.better, many), (errors.quiet, many),
+        (fairness.coverage, some), (fairness.blocked, many), (fairness.crossed, some),
         (latency.everywhere, some), (labels.revenue, some),
     ):  # fmt: skip
         found = make(runs)

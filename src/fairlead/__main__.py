@@ -6,9 +6,11 @@ from importlib import import_module
 __all__ = ["main"]
 
 PROCESSES = {
+    "alone": "fairlead.dataplane",
     "gateway": "fairlead.dataplane",
     "replica": "fairlead.dataplane",
     "job": "fairlead.jobs",
+    "explain": "fairlead.jobs",
     "prove": "fairlead.jobs",
     "controller": "fairlead.controller",
     "retrain": "fairlead.controller",

@@ -1,7 +1,9 @@
 """The controller: the process that observes, judges and decides while a project is served."""
 
 import logging
+import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -35,8 +37,17 @@ def main(argv: Sequence[str]) -> int:
             stop = threading.Event()
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: stop.set())
+            threading.Thread(target=_outlived, args=(stop,), daemon=True).start()
             Controller(project).run(stop)
     return 0
+
+
+def _outlived(stop: threading.Event) -> None:
+    """Stop when the supervisor is gone, however it died: standard input is its pipe, and ends then."""
+    if stat.S_ISFIFO(os.fstat(0).st_mode):
+        while os.read(0, 4096):
+            pass
+        stop.set()
 
 
 class Controller:

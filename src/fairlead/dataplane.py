@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 from msgspec import Struct
@@ -19,20 +20,25 @@ from fairlead.adapters.online.sqlite import SqliteOnline
 from fairlead.adapters.router.local import LocalRouter
 from fairlead.adapters.router.register import LocalRegister
 from fairlead.core.artifact import PackageSpec
+from fairlead.core.ref import Ref
+from fairlead.core.traffic import Arm, Route
 from fairlead.errors import FairleadError, Invalid, Unavailable
 from fairlead.flavors.sklearn import scorer
 from fairlead.ports import Online
 from fairlead.serve import gateway, replica
 from fairlead.serve.config import GatewayConfig, read_config, write_config
-from fairlead.serve.endpoint import Callers
+from fairlead.serve.endpoint import Callers, is_loopback
 from fairlead.serve.grpc import reserve
+from fairlead.serve.package import identify
 from fairlead.serve.parent import keep
+from fairlead.serve.sandbox import Sandbox
 from fairlead.serve.supervisor import RENEW, Supervisor, alone, listen
-from fairlead.settings import STATE, child_environment, settings
+from fairlead.settings import STATE, bare_environment, callers_token, child_environment, settings
 
-__all__ = ["GatewayConfig", "main", "restart", "serve"]
+__all__ = ["GatewayConfig", "main", "open_door", "restart", "serve", "serve_alone"]
 
-LEAN = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+LEAN = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1",
+        "ORT_DISABLE_TELEMETRY": "1"}  # fmt: skip
 """Gateways and replicas are many; each keeps to one thread."""
 
 
@@ -56,7 +62,7 @@ def serve(root: Path, config: GatewayConfig, controller: Sequence[str] | None) -
     write_config(run / "gateway.json", config)
     listener = listen(config.host, config.port)
     fleet = LocalFleet(state / "packages", run, partial(_replica, config),
-                       replica.socket_name, _environment())  # fmt: skip
+                       replica.socket_name, _bare())  # fmt: skip
     supervisor = Supervisor(
         config, run, listener, LocalRouter(run), fleet,
         gateway=partial(_launch, _gateway(state, listener), run, listener, _environment()),
@@ -70,6 +76,27 @@ def serve(root: Path, config: GatewayConfig, controller: Sequence[str] | None) -
         os.close(lock)
         if held is not None:
             held.close()
+
+
+def serve_alone(package: Path, config: GatewayConfig) -> int:
+    """Serve the one package that lies in the folder `package`, without a project, until SIGTERM or
+    SIGINT; the exit status.
+
+    What is written (journals, sockets) goes with the temporary folder it lies in. Raises Missing or
+    Corrupt (no package, or not what it says), Unavailable (nowhere to write) and what `serve` does.
+    """
+    try:
+        held = TemporaryDirectory(prefix="fairlead-")
+    except OSError as error:
+        raise Unavailable(f"nowhere to write: {error.strerror}", hint="mount an empty folder at /tmp") from None
+    with held as name:
+        state = Path(name) / STATE
+        (state / "packages").mkdir(parents=True)
+        digest = identify(package)
+        (state / "packages" / digest).symlink_to(package.resolve(), target_is_directory=True)
+        arm = Arm(Ref("package", config.service, digest), 1.0)
+        LocalRouter(state / "run").publish(Route(service=config.service, arms=(arm,), epoch=1))
+        return serve(Path(name), config, None)
 
 
 def restart(root: Path, config: GatewayConfig, patience: float = 60.0) -> list[int]:
@@ -98,19 +125,35 @@ def restart(root: Path, config: GatewayConfig, patience: float = 60.0) -> list[i
 
 
 def main(argv: Sequence[str]) -> int:
-    """``gateway STATE FD`` or ``replica PACKAGE SOCKET BOUNDS``: one of the inner processes."""
+    """``gateway STATE FD``, ``replica PACKAGE SOCKET BOUNDS``: one of the inner processes; or what
+    an image runs: ``alone PACKAGE HOST PORT``."""
     os.umask(0o077)
     try:
         match argv:
+            case ["alone", package, host, port]:
+                return serve_alone(Path(package), open_door(host, int(port)))
             case ["gateway", state, fd]:
                 return _gateway_main(Path(state), int(fd))
             case ["replica", package, path, text]:
                 bounds = msgspec.json.decode(text, type=replica.Bounds)
-                return replica.run(Path(package), Path(path), _open, bounds)
+                box = Sandbox(bounds.memory * replica.MOST)
+                return replica.run(Path(package), Path(path), _open, bounds, box)
     except FairleadError as error:
         print(f"{argv[0]}: {error} ({error.hint})", file=sys.stderr)  # noqa: T201
         return 3
     raise Invalid(f"no such process: {' '.join(argv)}", hint="gateway STATE FD, replica PACKAGE SOCKET BOUNDS")  # fmt: skip
+
+
+def open_door(host: str, port: int, name: str = "model") -> GatewayConfig:
+    """How a package is served without a manifest; its callers show FAIRLEAD_SERVE_TOKEN.
+
+    Raises Invalid when it would be open to the network without one.
+    """
+    token_file = callers_token()
+    if not (token_file or is_loopback(host)):
+        raise Invalid(f"serving on {host} is open to the network, and there is no token",
+                      hint="name a file that holds one in FAIRLEAD_SERVE_TOKEN_FILE")  # fmt: skip
+    return GatewayConfig(service=name, host=host, port=port, token_file=token_file)
 
 
 class _Facts(Struct):
@@ -149,6 +192,11 @@ def _open(files: Mapping[str, bytes], spec: PackageSpec) -> replica.Scorer:
 def _environment() -> dict[str, str]:
     clock = settings().clock
     return child_environment(LEAN | ({"FAIRLEAD_CLOCK": str(clock.absolute())} if clock else {}))
+
+
+def _bare() -> dict[str, str]:
+    """What a replica knows of its surroundings: no credential that happens to be there."""
+    return bare_environment(LEAN | {"PYTHONSAFEPATH": "1"})
 
 
 def _replica(config: GatewayConfig, package: Path, path: str) -> list[str]:

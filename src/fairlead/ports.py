@@ -1,6 +1,6 @@
 """Every door to the outside, on one page. Adapters open them; nothing else may."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,14 +13,15 @@ from fairlead.core.decision import Decision
 from fairlead.core.event import Event
 from fairlead.core.feature import FeatureView
 from fairlead.core.identity import Passes
-from fairlead.core.prediction import Feedback, Prediction, Reach
+from fairlead.core.oci import Descriptor, Layer
+from fairlead.core.prediction import Erased, Feedback, Prediction, Reach
 from fairlead.core.ref import Kind, Ref
 from fairlead.core.release import Release, Service
 from fairlead.core.run import Run
 from fairlead.core.traffic import Route
 
-__all__ = ["Anchor", "Blobs", "Change", "Clock", "Compute", "Fleet", "Notifier", "Online", "PredictionLog",
-           "Records", "Register", "Router", "Signer"]  # fmt: skip
+__all__ = ["Anchor", "Blobs", "Change", "Clock", "Compute", "Entry", "Fleet", "Images", "Notifier", "Online", "PredictionLog",
+           "Records", "Register", "Router", "Signer", "Stored", "Workbench"]  # fmt: skip
 
 
 class Clock(Protocol):
@@ -43,11 +44,19 @@ class Blobs(Protocol):
 
     def has(self, digest: str) -> bool: ...
 
+    def delete(self, digest: str) -> None:
+        """Take the bytes away for good (an erasure); gone already is fine."""
+
+
+Stored = Artifact | Run | Decision
+"""Records that only an erasure changes."""
+
 
 class Change(Struct, frozen=True, kw_only=True):
     """One state change: what to store and the event that tells of it, all or nothing.
 
     `releases` and `services` are (before, after); before None means: must not exist yet.
+    `redacted`: (stored, without what is erased) of records that otherwise never change.
     """
 
     at: float
@@ -60,6 +69,7 @@ class Change(Struct, frozen=True, kw_only=True):
     decisions: tuple[Decision, ...] = ()
     releases: tuple[tuple[Release | None, Release], ...] = ()
     services: tuple[tuple[Service | None, Service], ...] = ()
+    redacted: tuple[tuple[Stored, Stored], ...] = ()
 
 
 class Records(Protocol):
@@ -109,6 +119,9 @@ class Records(Protocol):
     def head(self) -> tuple[int, str]:
         """Sequence number and seal of the last event; (0, "") when there is none."""
 
+    def compact(self) -> None:
+        """Leave no byte of what was redacted in any file of the store."""
+
 
 class Online(Protocol):
     """Feature values by entity, readable at any moment T (point in time), in microseconds."""
@@ -119,6 +132,10 @@ class Online(Protocol):
 
     def read(self, view: FeatureView, entity: str, at: float) -> dict[str, Any]:
         """`view.outputs` -> value as of `at`; None where nothing is known."""
+
+    def forget(self, entity: str, value: str) -> int:
+        """Delete all facts about the entity `value` of every view by `entity`, old definitions
+        included, for good; return how many. Raises Conflict when another process writes."""
 
 
 class PredictionLog(Protocol):
@@ -148,6 +165,10 @@ class PredictionLog(Protocol):
 
     def seal(self) -> int:
         """Move finished journal files into Parquet segments; return how many rows moved."""
+
+    def erase(self, where: Mapping[str, Collection[str]], units: Collection[str]) -> Erased:
+        """Rewrite the sealed log without requests that have one of these values (as text) in every
+        column of `where`, or one of these units, and without the feedback to them."""
 
     def expire(self, before: float) -> int:
         """Delete sealed files of rows older than `before` only; return how many."""
@@ -214,3 +235,45 @@ class Anchor(Protocol):
 
         Raises Unavailable, or Conflict when other bytes have that name.
         """
+
+
+Entry = tuple[str, bytes | Path]
+"""A file of a layer: its path there without a leading slash, and its content."""
+
+
+class Images(Protocol):
+    """A place that keeps images and what speaks of them: a folder, or a repository of a registry."""
+
+    def has(self, digest: str) -> bool: ...
+
+    def open(self, blob: Descriptor) -> Iterator[bytes]:
+        """Its bytes, verified at the end: whoever reads on meets Corrupt. Raises Missing."""
+
+    def put(self, blob: Descriptor, content: Callable[[int], Iterator[bytes]]) -> None:
+        """Keep a blob; `content` gives its bytes from an offset on. Raises Corrupt, Unavailable."""
+
+    def manifest(self, reference: str) -> tuple[Descriptor, bytes]:
+        """By tag or digest, verified. Raises Missing or Corrupt."""
+
+    def publish(self, manifest: Descriptor, data: bytes, tag: str = "") -> None:
+        """Keep a manifest whose blobs are there, under its digest and under `tag`."""
+
+    def refer(self, data: bytes) -> Descriptor:
+        """Keep a manifest that speaks of another one (its subject), found by `referrers`."""
+
+    def referrers(self, digest: str) -> tuple[Descriptor, ...]:
+        """What speaks of the manifest with this digest."""
+
+
+class Workbench(Images, Protocol):
+    """A place where layers are made."""
+
+    def kept(self, key: str) -> Layer | None:
+        """The layer that was made under `key` (what its content follows from), while it is there."""
+
+    def layer(self, entries: Iterable[Entry], *, packed: bool, key: str = "") -> Layer:
+        """Write a layer: the same entries, in any order, are the same bytes. One with the same
+        `key` (what its content follows from) that is there already is not made again."""
+
+    def pack(self, tar: Path) -> Layer:
+        """Take a root file system in as a layer, byte for byte."""

@@ -53,8 +53,12 @@ def test_a_check_of_the_manifest_takes_the_place_of_the_ready_made_one() -> None
 def test_parity_is_asked_for_sensitive_columns_unless_the_manifest_speaks() -> None:
     ready = gate_checks(GateSection(), "binary", [], compared=False, sensitive=("sex",))
     parity = [c for c in ready if isinstance(c.rule, Parity)]
-    assert {c.measure for c in parity} == {"positive_rate", "true_positive_rate"}
+    assert {c.measure: (c.rule.gap is None) for c in parity if isinstance(c.rule, Parity)} == {
+        "positive_rate": True, "true_positive_rate": True, "precision": True,
+        "false_positive_rate": False, "calibration": False}  # fmt: skip
     assert all(c.slice == "sex" and c.on_unknown == {Action.ALERT} for c in parity)
+    both = gate_checks(GateSection(), "binary", [], compared=False, sensitive=("sex", "race"))
+    assert {c.slice for c in both if isinstance(c.rule, Parity)} == {"sex", "race", "sex+race"}
     said = GateSection(checks=(CheckText(measure="accuracy", parity=0.0, by="sex"),))
     spoken = gate_checks(said, "binary", [], compared=False, sensitive=("sex",))
     assert [c.measure for c in spoken if isinstance(c.rule, Parity)] == ["accuracy"]
@@ -76,7 +80,7 @@ def test_a_bound_by_group_is_one_check_per_measured_group() -> None:
     [
         (CheckText(measure="auc"), "asks 0 things"),
         (CheckText(measure="auc", min=0.5, no_worse=0.1), "asks 2 things"),
-        (CheckText(measure="positive_rate", parity=0.8), "parity of whom"),
+        (CheckText(measure="positive_rate", parity=0.8), "between whom"),
     ],
 )
 def test_a_check_that_says_too_little_or_too_much_is_refused(text: CheckText, says: str) -> None:

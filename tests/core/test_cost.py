@@ -35,6 +35,11 @@ def test_the_debt_is_the_excess_of_all_answers() -> None:
     assert (none.debt, none.rate) == (0.0, 0.0)
 
 
+def test_held_out_rows_bear_a_doubt_of_their_own() -> None:
+    little = spans(np.full(60 * SPANS, 0.103))
+    assert staying(little, Before(loss=0.1), 1.0).debt > 0 > staying(little, BEFORE, 1.0).debt
+
+
 def test_a_steady_ageing_costs_by_its_sum_and_a_jump_by_its_rate() -> None:
     days = np.arange(40 * SPANS) / SPANS
     slow = staying(spans(0.1 + 0.002 * days), Before(loss=0.1), 1.0)

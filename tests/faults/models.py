@@ -3,7 +3,6 @@
 import ctypes
 import os
 import re
-import resource
 import time
 from collections.abc import Callable
 from pathlib import Path

@@ -1,11 +1,11 @@
 """Four eyes: over random roles and orders nobody approves their own, and nothing is approved twice."""
 
+from collections.abc import Callable
 from contextlib import suppress
+from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from fairlead.adapters.records.memory import MemoryRecords
@@ -143,11 +143,9 @@ def test_any_change_makes_it_void(bank: Bank) -> None:
         bank.start("olga", package)
     granted()
     with pytest.raises(Forbidden, match="plan changed"):
-        plan, bank.plan = bank.plan, at_once(hold=60.0)
-        try:
-            bank.start("olga", package)
-        finally:
-            bank.plan = plan
+        bank.plan = replace(bank.plan, sticky_by="customer")
+        bank.start("olga", package)
+    bank.plan = at_once()
     bank.manifest = replace(bank.manifest, release=ReleaseSection(alpha=0.2))
     with pytest.raises(Conflict, match="not the one in force"):
         bank.start("olga", package)
@@ -249,52 +247,49 @@ def test_approvals_need_people_and_a_reason(bank: Bank) -> None:
 
 
 SINGLE = sorted(r for r in ROLES if r not in ("admin", "service"))
-ROLE_SETS = st.one_of(st.just(["admin"]), st.lists(st.sampled_from(SINGLE), min_size=1, max_size=3))
-STEP = st.tuples(
-    st.sampled_from(["make", "request", "grant", "grant", "grant", "deny", "start", "start", "glass", "review",
-                     "end", "adopt", "change", "judge", "wait"]),
-    st.sampled_from(PEOPLE), st.integers(0, 7), ROLE_SETS)  # fmt: skip
+STEPS = ["request", "grant", "grant", "start", "start", "end"] * 5 + ["make", "deny", "glass", "review", "adopt", "change", "judge", "wait"]  # fmt: skip
+
+
+def some_roles(chance: Random) -> list[str]:
+    return ["admin"] if chance.random() < 0.1 else chance.sample(SINGLE, chance.randint(1, 4))
 
 
 def act(bank: Bank, what: str, who: str, number: int, roles: list[str], packages: list[Ref]) -> None:
     """One thing that somebody tries, as the project would let them."""
     approvals = list(bank.desk(ADMIN).read().all)
-    wanted = approvals[number % len(approvals)] if approvals else 0
-    package = packages[number % len(packages)] if packages else None
-    match what:
-        case "make":
-            bank.caller(who).must("make")
-            packages.append(bank.make(number % 3, who, PEOPLE[number % 5]))
-        case "grant":
-            bank.desk(who, "approve").grant(wanted, "why not")
-        case "deny":
-            bank.desk(who).deny(wanted, "no")
-        case "review":
-            bank.desk(who, "approve").review(f"loans-{number % 3 + 1}", "seen")
-        case "end":
-            bank.end()
-        case "adopt":
-            bank.manifest = replace(bank.manifest, release=ReleaseSection(slow_ms=100 + number % 2))
-            bank.desk(who, "administer").adopt("new")
-        case "change":
-            bank.caller(who).must("administer")
-            identity.change(bank.records, bank, PEOPLE[number % 5], checked(roles), actor=who)
-        case "wait":
-            bank.at += 600 * number
-        case _ if package is None:
-            return
-        case "judge":
-            bank.judge(bank.records.artifact(package).parents[0])
-        case "request":
-            bank.desk(who).request([package], bank.plan)
-        case "start":
-            bank.start(who, package)
-        case "glass":
-            bank.start(who, package, "now")
+    wanted, package = approvals[number % len(approvals)] if approvals else 0, packages[number % len(packages)]
+
+    def make() -> None:
+        bank.caller(who).must("make")
+        packages.append(bank.make(number % 3, who, PEOPLE[number % 5]))
+
+    def adopt() -> None:
+        bank.caller(who).must("administer")
+        bank.manifest = replace(bank.manifest, release=ReleaseSection(slow_ms=100 + number % 2))
+        bank.adopt(who)
+
+    def change() -> None:
+        bank.caller(who).must("administer")
+        identity.change(bank.records, bank, PEOPLE[number % 5], checked(roles), actor=who)
+
+    def wait() -> None:
+        bank.at += 300 * number
+
+    ways: dict[str, Callable[[], object]] = {
+        "make": make, "adopt": adopt, "change": change, "wait": wait, "end": bank.end,
+        "grant": lambda: bank.desk(who, "approve").grant(wanted, "why not"),
+        "deny": lambda: bank.desk(who).deny(wanted, "no"),
+        "review": lambda: bank.desk(who, "approve").review(f"loans-{number % 3 + 1}", "seen"),
+        "judge": lambda: bank.judge(bank.records.artifact(package).parents[0]),
+        "request": lambda: bank.desk(who).request([package], bank.plan),
+        "start": lambda: bank.start(who, package),
+        "glass": lambda: bank.start(who, package, "now"),
+    }  # fmt: skip
+    ways[what]()
 
 
-def lawful(bank: Bank, needs: int) -> None:
-    """Read the log as a stranger would, without any of our code for approvals."""
+def lawful(bank: Bank, needs: int) -> int:
+    """Read the log as a stranger would, without any of our code for approvals; how many were used."""
     roles: dict[str, list[str]] = {}
     asked: dict[int, Event] = {}
     grants: dict[int, list[str]] = {}
@@ -331,19 +326,20 @@ def lawful(bank: Bank, needs: int) -> None:
                 own = makers[package] | makers[str(model)] | {asked[number].actor, adopter}
                 assert len({g for g in grants[number] if g not in own and "approver" in roles[g]}) >= needs
     assert len(used) == len(set(used))
+    return len(used)
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(ROLE_SETS, min_size=5, max_size=5), st.integers(1, 2), st.lists(STEP, max_size=50))
-def test_whoever_does_what_in_whatever_order(
-    roles: list[list[str]], needs: int, steps: list[tuple[str, str, int, list[str]]]
-) -> None:
-    bank, packages = Bank(needs), list[Ref]()
-    for name, given_roles in zip(PEOPLE, roles, strict=True):
-        bank.hire(name, *given_roles)
-    bank.adopt()
-    packages.append(bank.make(0, PEOPLE[0], PEOPLE[1]))
-    for what, who, number, other in steps:
-        with suppress(FairleadError):
-            act(bank, what, who, number, other, packages)
-    lawful(bank, needs)
+def test_whoever_does_what_in_whatever_order() -> None:
+    used = 0
+    for seed in range(200):
+        chance, needs = Random(seed), seed % 2 + 1
+        bank, packages = Bank(needs), list[Ref]()
+        for name in PEOPLE:
+            bank.hire(name, *some_roles(chance))
+        bank.adopt()
+        packages.append(bank.make(0, PEOPLE[0], PEOPLE[1]))
+        for _ in range(150):
+            with suppress(FairleadError):
+                act(bank, chance.choice(STEPS), chance.choice(PEOPLE), chance.randrange(8), some_roles(chance), packages)  # fmt: skip
+        used += lawful(bank, needs)
+    assert used > 100, "releases by approval do happen"

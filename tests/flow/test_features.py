@@ -173,6 +173,9 @@ class Shelf:
     def fetch(self, digest: str, target: Path) -> None:
         target.write_bytes(self.get(digest))
 
+    def delete(self, digest: str) -> None:
+        (self.root / digest).unlink()
+
     def has(self, digest: str) -> bool:
         return (self.root / digest).exists()
 

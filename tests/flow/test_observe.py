@@ -15,11 +15,13 @@ from fairlead.core.artifact import Artifact, PackageSpec, name_of
 from fairlead.core.catalogue import plan_of, release_checks
 from fairlead.core.check import Balance, Check, Harm, Outcome, PairedLoss, Verdict, judge, judge_all
 from fairlead.core.encoding import Encoding, Number
+from fairlead.core.estimate import calibrate
 from fairlead.core.evidence import EvidenceSet, Moments, Tally
 from fairlead.core.journal import HEADER, Batch, Note, frame
 from fairlead.core.manifest import FeedbackText, ReleaseSection
 from fairlead.core.profile import TableProfile, profile_labels, profile_numbers, quantile_edges
 from fairlead.core.ref import Ref
+from fairlead.core.reference import Known, Reference
 from fairlead.core.release import Release, Service
 from fairlead.core.schema import Column, Schema
 from fairlead.core.traffic import canary
@@ -519,3 +521,43 @@ def test_inputs_that_a_sample_left_out_are_no_missing_values(world: World) -> No
     world.ask(world.old, 300, bodies=[b""] * 200 + [b'{"x":0.1,"carrier":"UA"}'] * 100, at=100.0)
     nulls = observer.watch(200.0, 150.0).get(world.old, "nulls")
     assert nulls is not None and (nulls.value, nulls.n) == (0.0, 100)
+
+
+def lived(world: World, spans: int, wrong_of_ten: int, told: bool = True) -> float:
+    """Forty answers every three hours, a share of them wrong, told of a minute later; the end."""
+    for i in range(spans):
+        at = 200.0 + i * 10_800
+        ids = world.ask(world.old, 40, at=at)
+        if told:
+            world.tell(ids[: 4 * wrong_of_ten], "no", at=at + 60)
+            world.tell(ids[4 * wrong_of_ten :], "yes", at=at + 60)
+    return 200.0 + spans * 10_800 + 100
+
+
+HELD = Reference(
+    rows=2_000, answers=profile_numbers("prediction", TRAINED, EDGES), metrics={"accuracy": Known(value=0.9, error=0.002)},
+    calibration=calibrate(np.linspace(0, 1, 500), np.arange(500) % 2 * np.linspace(0, 2, 500).clip(0, 1)),
+)  # fmt: skip
+
+
+def test_staying_costs_what_labels_prove_beyond_the_held_out_rows(world: World) -> None:
+    observer = world.observer(reference=lambda _: PROFILE, held=lambda _: HELD)
+    now = lived(world, 80, 3)
+    observer.pull(now)
+    found = observer.staying(world.old, 200.0, now, 0.5)
+    assert found is not None and found.days == 10
+    assert 0.8 * 320 < found.debt < 320, "0.2 of 3,200 answers at 0.5 each, at its lower end"
+    assert observer.labelled(200.0) == 3_200 and observer.labelled(200.0 + 40 * 10_800) == 1_600
+    half = observer.staying(world.old, 200.0 + 40 * 10_800, now, 0.5)
+    assert half is not None and half.debt < 0.55 * found.debt, "only since the last training"
+    assert observer.staying(world.new, 200.0, now, 0.5) is None, "it never answered"
+
+
+def test_staying_without_any_label_costs_what_the_scores_expect(world: World) -> None:
+    observer = world.observer(reference=lambda _: PROFILE, held=lambda _: HELD)
+    now = lived(world, 16, 0, told=False)
+    observer.pull(now)
+    found = observer.staying(world.old, 200.0, now, 1.0)
+    assert HELD.calibration is not None
+    wrong = 1 - float(HELD.calibration.rate(np.array([0.75]))[0])
+    assert found is not None and found.debt == pytest.approx(640 * (wrong - 0.1), rel=0.25)

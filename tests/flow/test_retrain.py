@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from fairlead.adapters.records.memory import MemoryRecords
+from fairlead.core.alert import Alerts
 from fairlead.core.artifact import Artifact, DatasetSpec, name_of
 from fairlead.core.check import Action, Bound, Check, Outcome, Verdict
 from fairlead.core.decision import Decision
@@ -14,7 +15,8 @@ from fairlead.core.ref import Ref
 from fairlead.core.release import Phase, Release
 from fairlead.core.schema import Schema
 from fairlead.core.traffic import canary
-from fairlead.errors import Invalid
+from fairlead.errors import Forbidden, Invalid
+from fairlead.flow.alert import resolve
 from fairlead.flow.retrain import GIVE_UP, Retrainer
 from fairlead.ports import Change
 
@@ -42,8 +44,8 @@ class Verbs:
         spec = DatasetSpec(parts=(), contract=Schema(columns=()))
         return Artifact(ref=replace(name_of("flights", spec), kind=kind), spec=spec, created_at=0.0)
 
-    def snapshot(self) -> tuple[Artifact, None]:
-        return self._made("dataset"), None
+    def fresh(self, since: float, until: float) -> Artifact:
+        return self._made("dataset")
 
     def train(self, *, dataset: Ref | None = None, since: float = 0.0,
               until: float = 0.0) -> Artifact:  # fmt: skip
@@ -67,6 +69,8 @@ class Verbs:
         return self._made("package")
 
     def start_release(self, package: Ref) -> Release:
+        if self.broken == "four eyes":
+            raise Forbidden("this release needs 1 approval", hint="`fairlead approval show 7`")
         self.releases += 1
         release = Release(id=f"flights-{self.releases}", service="flights", candidates=(package,),
                           baseline=None, plan=canary(()), started_at=self.at, entered_at=self.at)  # fmt: skip
@@ -127,7 +131,10 @@ def test_a_loop_that_wins_nothing_stops_and_says_so(how: str) -> None:
             world.end(Phase.ROLLED_BACK)
         world.at += HOUR
     assert seen.count("stopped") == 1 and seen.count("started") == GIVE_UP
-    world.retrainer().resume("ann")
+    assert world.retrainer().standing(world.at) == "stopped itself: 3 in a row won nothing"
+    (told,) = Alerts("flights", world.records.events()).open
+    assert told.name == "retraining" and "won nothing" in told.cause
+    resolve(world.records, world, "flights", told.id, actor="ann", reason="the labels were wrong")
     world.retrainer().request("again")
     world.gate_says, world.broken = True, ""
     assert verbs_of(world.retrainer(), world.at)[-1] == "released"
@@ -144,6 +151,17 @@ def test_a_release_under_way_is_waited_for() -> None:
     assert verbs_of(retrainer, world.at) == ["won"]
     retrainer.request("c")
     assert verbs_of(retrainer, world.at)[-1] == "released"
+
+
+def test_what_waits_for_an_approval_is_no_loss() -> None:
+    world = Verbs()
+    world.broken = "four eyes"
+    retrainer = world.retrainer()
+    for _ in range(GIVE_UP + 1):
+        retrainer.request("auc fell")
+        assert verbs_of(retrainer, world.at) == ["started", "trained", "asked"]
+        world.at += 2 * HOUR
+    assert not Alerts("flights", world.records.events()).open
 
 
 def test_a_killed_training_is_a_recorded_loss() -> None:

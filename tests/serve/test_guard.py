@@ -55,6 +55,8 @@ def test_nobody_waits_for_a_store_that_hangs() -> None:
         def push(self, *_: Any) -> int:
             raise AssertionError("a gateway writes no features")
 
+        forget = push
+
     store = Timely(Store(), 0.02)
     for _ in range(3):
         with pytest.raises(Unavailable):
@@ -76,6 +78,8 @@ def test_a_store_that_is_always_late_is_asked_ever_more_rarely() -> None:
 
         def push(self, *_: Any) -> int:
             raise AssertionError("a gateway writes no features")
+
+        forget = push
 
     slow = Store()
     store, until = Timely(slow, 0.002), perf_counter() + 0.7

@@ -23,7 +23,7 @@ COLUMNS = (Column(name="distance", dtype="float"), Column(name="carrier", dtype=
 ELSEWHERE = {
     "journal": "test_durability.py: a disk that is full", "internal": "the border of a request: no known way there",
     "poison": "tests/faults: a row of which replicas die", "conflict": "no door raises it",
-    "corrupt": "no door raises it",
+    "corrupt": "no door raises it", "forbidden": "tests/api/test_control.py: only the control API knows powers",
 }  # fmt: skip
 SLOW = [{**ROW, "distance": 101}] * 8
 RETRY = {"overload", "unavailable", "deadline", "connections"}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import psutil
 import pytest
 from sklearn.datasets import load_breast_cancer
 
@@ -122,3 +123,13 @@ def test_the_release_is_promoted_all_the_same(served: tuple[Project, dict[str, A
     assert project.verify_audit() > 0
     route = project.router.published()
     assert route is not None and route.arms[0].package == candidate
+
+
+def test_nobody_outlives_the_supervisor(served: tuple[Project, dict[str, Any], Ref]) -> None:
+    project, _, _ = served
+    facts = running(project.root / ".fairlead" / "run" / "serve.json")
+    family = psutil.Process(facts["pid"]).children(recursive=True)
+    assert {facts["controller"], *facts["gateways"]} <= {p.pid for p in family}
+    os.kill(facts["pid"], signal.SIGKILL)
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive

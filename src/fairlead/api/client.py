@@ -6,13 +6,14 @@ from typing import Any
 
 import msgspec
 
-from fairlead.errors import Conflict, FairleadError, Invalid, Missing, Unavailable
+from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid, Missing, Unavailable
 from fairlead.settings import STATE, token
 
 __all__ = ["Client", "found"]
 
 TIMEOUT = 30.0
-KINDS: dict[int, type[FairleadError]] = {404: Missing, 409: Conflict}
+KINDS: dict[int, type[FairleadError]] = {401: Forbidden, 403: Forbidden, 404: Missing, 409: Conflict}
+SHOW = "put a token into FAIRLEAD_TOKEN, or name its file with --token-file"
 
 
 class Where(msgspec.Struct, frozen=True):
@@ -52,7 +53,7 @@ class Client:
 
     def post(self, path: str, body: bytes, headers: dict[str, str] | None = None) -> Any:
         """Raises Unavailable when nobody answers or the service cannot, else the error it names:
-        Missing (404), Conflict (409), Invalid (other 4xx)."""
+        Forbidden (401, 403), Missing (404), Conflict (409), Invalid (other 4xx)."""
         return self._ask("POST", path, body, {"content-type": "application/json", **(headers or {})})
 
     def _ask(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Any:
@@ -101,4 +102,4 @@ def _decoded(status: int, data: bytes) -> Any:
     pointer = said.get("pointer") or ""
     text = said.get("message") or f"status {status}"
     raise kind(f"{text} (at {pointer})" if pointer and pointer not in text else text,
-               hint=said.get("hint") or "", pointer=pointer)  # fmt: skip
+               hint=SHOW if status == 401 else said.get("hint") or "", pointer=pointer)  # fmt: skip

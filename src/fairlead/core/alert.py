@@ -20,7 +20,8 @@ __all__ = ["ANY", "GLASS", "Alert", "Alerts", "Figure", "Notice", "Post", "Refus
 ANY = "*"
 """A silence for every monitor."""
 GLASS = "break-glass"
-"""The alert of a release that was started without approval; only a review by somebody else ends it."""
+"""The alert of a release that was started without approval: no silence covers it, and only a
+review by somebody else ends it."""
 SHORT = 12
 """Digits of a digest that people compare."""
 
@@ -211,7 +212,7 @@ class Alerts:
             self._tell(event, "failed", after)
 
     def _tell(self, event: Event, kind: Kind, alert: Alert) -> None:
-        if self.silenced(alert.name, event.at) is None:
+        if alert.monitor == GLASS or self.silenced(alert.name, event.at) is None:
             self._alerts[alert.id] = alert = replace(alert, told=True)
             key = f"{seal(event)[:24]}-{alert.id}"
             self.notices.append(Notice(key=key, kind=kind, at=event.at, alert=alert))

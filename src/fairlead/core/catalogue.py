@@ -22,6 +22,8 @@ from fairlead.core.check import (
 )
 from fairlead.core.duration import seconds
 from fairlead.core.evidence import Evidence
+from fairlead.core.fairness import FORMS, crossings
+from fairlead.core.fairness import GAP as DIFFERENCE
 from fairlead.core.feedback import AMOUNT, EVENT, LABEL
 from fairlead.core.latency import QUANTILES, SLOWER
 from fairlead.core.manifest import CheckText, FeedbackText, GateSection, ReleaseSection, StepText
@@ -48,8 +50,8 @@ NEGLIGIBLE = 0.01
 MOVED = 0.1
 """PSI between two versions of one column over one period, what chance explains taken off."""
 
-FLOOR, GROUP = 0.8, 100
-"""Parity without a word in the manifest: four fifths, judged on groups of 100 rows at least."""
+FLOOR, APART, GROUP = 0.8, 0.1, 100
+"""Without a word in the manifest: four fifths, a tenth apart; groups of 100 rows at least agree."""
 
 UNITS = {1.609344: "kilometres for miles", 1.852: "kilometres for sea miles",
          0.45359237: "kilograms for pounds", 0.3048: "metres for feet", 2.54: "centimetres for inches",
@@ -292,27 +294,36 @@ def _schema(changes: Sequence[Change], compared: bool) -> Iterable[Check]:
 
 
 def _parity(task: Task, sensitive: Sequence[str], said: Sequence[CheckText]) -> Iterable[Check]:
-    spoken = {t.by for t in said if t.parity is not None}
-    for column in sensitive if task == "binary" else ():
-        for measure in () if column in spoken else ("positive_rate", "true_positive_rate"):
-            yield Check(name=f"parity of {measure} by {column}", measure=measure, slice=column,
-                        rule=Parity(floor=FLOOR), min_n=GROUP, on_unknown=NOTED)  # fmt: skip
+    """Every rate, by every sensitive column and by the pairs of them. Whoever wrote a check by a
+    column has said what fairness by that column is: no two of the rates can be kept at once where
+    the truth itself differs between groups."""
+    spoken = {t.by for t in said if t.parity is not None or t.gap is not None}
+    for column in (*sensitive, *crossings(sensitive)) if task == "binary" else ():
+        for measure, form in () if column in spoken else FORMS.items():
+            rule = Parity(floor=FLOOR, gap=APART if form == DIFFERENCE else None)
+            yield Check(name=_title(rule, measure, column), measure=measure, slice=column, rule=rule,
+                        on_unknown=NOTED)  # fmt: skip
+
+
+def _title(rule: Parity, measure: str, by: str) -> str:
+    return f"{'parity' if rule.gap is None else 'gap'} of {measure} by {by}"
 
 
 def _own(place: int, text: CheckText, facts: Sequence[Evidence]) -> list[Check]:
     """The checks one entry of the manifest stands for: one, or one per group of `by`."""
     pointer = f"/gate/checks/{place}"
     kinds = (text.no_worse is not None, text.min is not None or text.max is not None,
-             text.parity is not None)  # fmt: skip
+             text.parity is not None, text.gap is not None)  # fmt: skip
     if sum(kinds) != 1:
         raise Invalid(f"gate.checks[{place}] ({text.measure}) asks {sum(kinds)} things",
-                      hint="write one of no_worse, min and/or max, or parity", pointer=pointer)  # fmt: skip
-    if text.parity is not None:
+                      hint="write one of no_worse, min and/or max, parity, or gap", pointer=pointer)  # fmt: skip
+    if text.parity is not None or text.gap is not None:
         if not text.by:
-            raise Invalid(f"gate.checks[{place}] ({text.measure}) does not say parity of whom",
+            raise Invalid(f"gate.checks[{place}] ({text.measure}) does not say between whom",
                           hint="add by: COLUMN", pointer=f"{pointer}/by")  # fmt: skip
-        return [Check(name=f"parity of {text.measure} by {text.by}", measure=text.measure,
-                      slice=text.by, rule=Parity(floor=text.parity), min_n=text.min_n)]  # fmt: skip
+        between = Parity(floor=text.parity or 0.0, gap=text.gap)
+        return [Check(name=_title(between, text.measure, text.by), measure=text.measure,
+                      slice=text.by, rule=between, min_n=text.min_n)]  # fmt: skip
     rule: Rule = Bound(low=text.min, high=text.max)
     measure, name = text.measure, f"bound of {text.measure}"
     if text.no_worse is not None:

@@ -14,7 +14,7 @@ from msgspec.structs import replace as changed
 
 from fairlead.core import amounts, sequential
 from fairlead.core.evidence import Evidence, EvidenceSet, Moments, Tally
-from fairlead.core.intervals import mover_ratio
+from fairlead.core.fairness import disparity
 from fairlead.core.ref import Ref
 from fairlead.core.rule import Amount, Balance, Bound, Harm, NoWorse, PairedLoss, Parity, Rule
 from fairlead.core.sequential import Window
@@ -191,8 +191,8 @@ def _conclude(read: Verdict, odds: Odds) -> Verdict:
             return _judge_every(read, rule)
         case Bound() | NoWorse():
             return _judge_number(read)
-        case Parity(floor=floor):
-            return _judge_parity(read, floor)
+        case Parity() as rule:
+            return _judge_parity(read, rule)
         case Harm() as rule:
             return _judge_harm(read, rule, odds)
         case PairedLoss() as rule:
@@ -307,32 +307,22 @@ def _no_worse(rule: NoWorse, seen: Evidence) -> tuple[Outcome, str]:
     return Outcome.UNKNOWN, f"{text}: more rows are needed to tell"
 
 
-def _judge_parity(read: Verdict, floor: float) -> Verdict:
-    seen, least = read.seen, read.check.min_n
-    if len(seen) < 2 or any(e.low is None or e.high is None for e in seen):
-        return _unknown(read, "needs two groups with intervals")
-    enough = [e for e in seen if e.n >= least]
-    if len(enough) < 2:
-        return _unknown(read, f"needs {least} rows in two groups")
-    best, last = max(enough, key=_value), min(enough, key=_value)
-    ratio = 1.0 if best.value == 0 else last.value / best.value
-    low, high = mover_ratio(_interval(last), _interval(best))
-    outcome = Outcome.PASS if low >= floor else Outcome.FAIL if high < floor else Outcome.UNKNOWN
-    text = (
-        f"{last.slice} {last.value:.3f} (n={last.n:,}) / {best.slice} {best.value:.3f} "
-        f"(n={best.n:,}) = {ratio:.3f} [{low:.3f}, {high:.3f}], floor {floor:g}"
-    )
+def _judge_parity(read: Verdict, rule: Parity) -> Verdict:
+    enough = [e for e in read.seen if e.n >= read.check.min_n]
+    apart = disparity(enough, gap=rule.gap is not None)
+    if apart is None:
+        return _unknown(read, f"fewer than two groups of {read.check.min_n:,} were measured")
+    if rule.gap is None:
+        sign, limit, passed, failed = "/", f"floor {rule.floor:g}", apart.low >= rule.floor, apart.high < rule.floor
+    else:
+        sign, limit, passed, failed = "from", f"at most {rule.gap:g}", apart.high <= rule.gap, apart.low > rule.gap
+    a, b = apart.least, apart.most
+    text = (f"{a.slice} {a.value:.3f} (n={a.n:,}) {sign} {b.slice} {b.value:.3f} (n={b.n:,}) = "
+            f"{apart.value:.3f} [{apart.low:.3f}, {apart.high:.3f}], {limit}")  # fmt: skip
+    outcome = Outcome.PASS if passed else Outcome.FAIL if failed else Outcome.UNKNOWN
     if outcome is Outcome.UNKNOWN:
         text += ": not enough data to decide"
     return changed(read, outcome=outcome, reason=f"{read.check.measure}: {text}")
-
-
-def _value(e: Evidence) -> float:
-    return e.value
-
-
-def _interval(e: Evidence) -> tuple[float, float, float]:
-    return e.value, e.value if e.low is None else e.low, e.value if e.high is None else e.high
 
 
 def _judge_harm(read: Verdict, rule: Harm, odds: Odds) -> Verdict:

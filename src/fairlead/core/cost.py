@@ -12,9 +12,14 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from fairlead.core.artifact import PackageSpec
 from fairlead.core.intervals import z_score
+from fairlead.core.ledger import Rows
+from fairlead.core.quality import Judged, misses
+from fairlead.core.reference import Reference
+from fairlead.core.traffic import DAY
 
-__all__ = ["LEVEL", "SPANS", "Before", "Spans", "Staying", "staying"]
+__all__ = ["LEVEL", "SPANS", "Before", "Spans", "Staying", "before", "expected", "lived", "staying"]
 
 LEVEL = 0.8
 """Of the interval whose lower end is the debt. A rate is looked at again and again, so the doubt it
@@ -85,3 +90,55 @@ def staying(spans: Spans, before: Before, price: float) -> Staying:
         length *= 2
     debt = least(len(spans), z_score(LEVEL))
     return Staying(debt=price * debt, rate=price * rate, days=len(spans) / SPANS)
+
+
+def before(known: Reference, spec: PackageSpec) -> Before | None:
+    """The loss of the held-out rows; None when nothing is known of them."""
+    name = "mae" if spec.task == "regression" else "accuracy"
+    seen = known.metrics.get(name)
+    if seen is None:
+        return None
+    loss = seen.value if spec.task == "regression" else 1 - seen.value
+    return Before(loss=loss, error=seen.error)
+
+
+def lived(rows: Rows, data: Judged, spec: PackageSpec, since: float, until: float) -> Spans:
+    """The spans of [since, until) that are over: all answers `rows`, and those with a label."""
+    if spec.task == "regression":
+        losses = np.abs(data.rows.scores[:, 0] - data.y)
+    else:
+        losses = misses(data, spec)
+    return _spans(rows.at, data.rows.at, losses, losses**2, (since, until))
+
+
+def expected(rows: Rows, known: Reference, spec: PackageSpec, since: float,
+             until: float) -> Spans | None:  # fmt: skip
+    """The same without any label, from the chance of each answer to be wrong; blind to concept
+    drift. None for a regression, whose rows have no such chance."""
+    if known.calibration is None or spec.task == "regression":
+        return None
+    width = len(spec.classes) if spec.task == "multiclass" else 1
+    some = rows.where(np.flatnonzero(np.isfinite(rows.scores[:, :width]).all(axis=1)))
+    sure = some.scores[:, :width].max(axis=1, initial=0.0)
+    right = known.calibration.rate(sure)
+    if spec.task == "binary":
+        right = np.where(sure >= spec.threshold, right, 1 - right)
+    return _spans(rows.at, some.at, 1 - right, 1 - right, (since, until))
+
+
+def _spans(answered: Vector, judged: Vector, losses: Vector, squares: Vector,
+           within: tuple[float, float]) -> Spans:  # fmt: skip
+    since, until = within
+    length = DAY / SPANS
+    n = max(int((until - since) // length), 0)
+
+    def total(at: Vector, weights: Vector | None = None) -> Vector:
+        place = ((at - since) // length).astype(np.int64)
+        inside = (place >= 0) & (place < n)
+        some = None if weights is None else weights[inside]
+        return np.bincount(place[inside], some, minlength=n).astype(np.float64)[:n]
+
+    count = total(judged)
+    mean = total(judged, losses) / np.maximum(count, 1)
+    variance = np.maximum(total(judged, squares) / np.maximum(count, 1) - mean**2, 0.0)
+    return Spans(answers=total(answered), judged=count, loss=mean, variance=variance)

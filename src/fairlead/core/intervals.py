@@ -3,7 +3,7 @@
 from math import inf, sqrt
 from statistics import NormalDist
 
-__all__ = ["mover_ratio", "newcombe", "wilson", "z_score"]
+__all__ = ["mover_difference", "mover_ratio", "newcombe", "wilson", "z_score"]
 
 Interval = tuple[float, float]
 
@@ -37,8 +37,13 @@ def newcombe(a: tuple[float, float], b: tuple[float, float], level: float = 0.95
     """
     if a[1] <= 0 or b[1] <= 0:
         return -1.0, 1.0
-    p, q = a[0] / a[1], b[0] / b[1]
-    (la, ua), (lb, ub) = wilson(*a, level), wilson(*b, level)
+    (k, n), (j, m) = a, b
+    return mover_difference((k / n, *wilson(k, n, level)), (j / m, *wilson(j, m, level)))
+
+
+def mover_difference(a: tuple[float, float, float], b: tuple[float, float, float]) -> Interval:
+    """Interval of a - b, each (value, low, high) (MOVER, Zou, Donner 2008; of Wilson's: Newcombe's)."""
+    (p, la, ua), (q, lb, ub) = a, b
     return p - q - sqrt((p - la) ** 2 + (ub - q) ** 2), p - q + sqrt((ua - p) ** 2 + (q - lb) ** 2)
 
 

@@ -87,5 +87,10 @@ def frames(data: bytes | memoryview, offset: int = 0) -> Iterator[tuple[Entry, i
                 return
             raise Corrupt(f"journal frame at byte {offset} does not match its checksum",
                           hint="the disk changed written bytes: restore the segment")  # fmt: skip
-        yield _decode(payload), end
+        try:
+            entry = _decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Corrupt(f"journal frame at byte {offset} is not an entry: {error}",
+                          hint="it was written by another version or program: restore it") from error  # fmt: skip
+        yield entry, end
         offset = end

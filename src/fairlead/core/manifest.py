@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from fairlead.core.journal import Durability
 
-__all__ = ["AggregateText", "AlertmanagerText", "AlertsSection", "AuditSection", "CheckText",
+__all__ = ["AggregateText", "AlertmanagerText", "AlertsSection", "AuditSection", "CardSection", "CheckText",
            "CommandText", "DataSection", "EnvironmentSection",
            "EmailText", "FeatureSection", "FeedbackText", "GateSection", "GovernanceSection",
            "LogSection", "Manifest", "MonitorText", "ReceiverText", "ReleaseSection",
@@ -29,6 +29,11 @@ class DataSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ignore: tuple[str, ...] = ()
     sensitive: tuple[str, ...] = ()
     slices: tuple[str, ...] = ()
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Columns that are not even stored: ignored, and no groups are formed by them."""
+        return tuple(c for c in self.ignore if c not in (*self.sensitive, *self.slices))
 
 
 class AggregateText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,23 +58,26 @@ class FeatureSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 class TrainSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`code`: file with ``def train(data, params)``. `test`: newest share held out (by time).
-    `unseen`: what a category not seen in training becomes: a class of its own, or an error."""
+    `unseen`: what a category not seen in training becomes: a class of its own, or an error.
+    `warm_start`: ``data.last`` is the estimator of the model that serves, to go on from."""
 
     code: str = "train.py"
     params: dict[str, Value] = {}
     test: float = 0.2
     seed: int = 0
     unseen: Literal["other", "error"] = "other"
+    warm_start: bool = False
 
 
 class CheckText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A gate check: exactly one of no_worse (margin), min/max, or parity (floor) for a measure."""
+    """A gate check: exactly one of no_worse (margin), min/max, parity (floor) or gap for a measure."""
 
     measure: str
     no_worse: float | None = None
     min: float | None = None
     max: float | None = None
     parity: float | None = None
+    gap: float | None = None
     by: str = ""
     min_n: int = 1
 
@@ -209,10 +217,23 @@ class LogSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class RetrainSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a retraining goes: the window of fresh rows, the pause before the next one."""
+    """When a model is trained again, beside what monitors ask for, and from what.
+
+    `every`: by the calendar. `labels`: after so many new ones. `cost`: of a retraining, in the money
+    in which a wrong answer (a regression: 1 of absolute error) costs `mistake`; one is due when
+    staying costs more. `cooldown`: the pause between two; `most`: the budget. `source`: the table,
+    or the prediction log with the labels that came, which bears `window` too. `acted_on`: answers
+    that somebody acts upon, so that the truth is what the action made of it: the log leaves them out."""
 
     window: str = ""
     cooldown: str = "7d"
+    every: str = ""
+    labels: int = 0
+    cost: float = 0.0
+    mistake: float = 0.0
+    most: str = "10 per 30d"
+    source: Literal["data", "log"] = "data"
+    acted_on: tuple[str, ...] = ()
 
 
 class EnvironmentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -231,6 +252,31 @@ class GovernanceSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     approvals: int = 0
     expires: str = "7d"
+
+
+class CardSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What no record can tell: people write it, cards and packs quote it. `risk`: the class of the
+    EU AI Act; with ``high`` predictions are kept for six months at least."""
+
+    risk: Literal["", "minimal", "limited", "high"] = ""
+    provider: str = ""
+    contact: str = ""
+    purpose: str = ""
+    users: str = ""
+    affected: str = ""
+    out_of_scope: str = ""
+    limits: str = ""
+    oversight: str = ""
+    collection: str = ""
+    measures: str = ""
+    risks: str = ""
+    changes: str = ""
+    security: str = ""
+    hardware: str = ""
+    instructions: str = ""
+    standards: str = ""
+    declaration: str = ""
+    monitoring: str = ""
 
 
 class AuditSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -337,5 +383,6 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log: LogSection = LogSection()
     retrain: RetrainSection = RetrainSection()
     audit: AuditSection = AuditSection()
+    card: CardSection = CardSection()
     environment: EnvironmentSection = EnvironmentSection()
     governance: GovernanceSection = GovernanceSection()

@@ -19,7 +19,7 @@ from fairlead.errors import Invalid
 __all__ = ["METRICS", "Linear", "Metric", "Task", "metric_interval", "paired_gain"]
 
 Task = Literal["binary", "multiclass", "regression"]
-Scale = Literal["rate", "unit", "free"]
+Scale = Literal["rate", "unit", "shift", "free"]
 Vector = NDArray[np.float64]
 
 
@@ -38,7 +38,7 @@ class Metric(Struct, frozen=True, kw_only=True):
     """One metric: the tasks it serves, its direction, its formula.
 
     `higher_is_better` None: it describes and does not judge. `scale`: "rate" is a share of rows,
-    "unit" another number in [0, 1], "free" anything else.
+    "unit" another number in [0, 1], "shift" the share of class 1 less a constant, "free" anything else.
     `linear(y, score, threshold)`: `y` float64 (n,), 0/1 for binary, class numbers for multiclass;
     `score` float64 (n,), the probability of class 1 or the predicted number, or (n, classes)
     probabilities; score >= threshold means class 1.
@@ -57,6 +57,14 @@ class Metric(Struct, frozen=True, kw_only=True):
         """
         return self.linear(*_arrays(y, score), threshold).value
 
+    def support(self, y: ArrayLike, score: ArrayLike, *, threshold: float = 0.5) -> int:
+        """How many rows a rate is a share of: all, true positives, chosen ones; else all rows.
+
+        Raises Invalid like `value`.
+        """
+        truth, scores = _arrays(y, score)
+        return self.linear(truth, scores, threshold).support if self.scale == "rate" else len(truth)
+
 
 def metric_interval(
     metric: Metric,
@@ -70,8 +78,8 @@ def metric_interval(
     """(value, low, high): the metric with its confidence interval.
 
     Metrics within [0, 1] use the Wilson interval at the effective number of rows
-    v (1 - v) / variance, which for a share of rows is that number itself; others use the normal
-    interval. `blocks` (n,) names the group of each row (a customer, a day): rows of a group may
+    v (1 - v) / variance, which for a share of rows is that number itself; so does a share less a
+    constant, moved by it; others use the normal interval. `blocks` (n,) names the group of each row (a customer, a day): rows of a group may
     depend on each other. Raises Invalid like `Metric.value`.
     """
     at = metric.linear(*_arrays(y, score), threshold)
@@ -82,9 +90,11 @@ def metric_interval(
     if metric.scale == "free":
         reach = z_score(level) * error
         return value, value - reach, value + reach
-    n = value * (1 - value) / error**2 if error > 0 else 0.0
+    share = float(np.asarray(y, dtype=np.float64).mean()) if metric.scale == "shift" else value
+    n = share * (1 - share) / error**2 if error > 0 else 0.0
     n = n or float(at.support)
-    return value, *wilson(value * n, n, level)
+    low, high = wilson(share * n, n, level)
+    return value, low - share + value, high - share + value
 
 
 def paired_gain(
@@ -246,6 +256,11 @@ def _precision(y: Vector, score: Vector, threshold: float) -> Linear:
     return _ratio(chosen * y, chosen)
 
 
+def _calibration(y: Vector, score: Vector, _: float) -> Linear:
+    """Share of class 1 less its expected share: below 0 the scores promise too much."""
+    return _mean(y - score)
+
+
 def _f1(y: Vector, score: Vector, threshold: float) -> Linear:
     """2 TP / (2 TP + FP + FN)."""
     chosen = _chosen(score, threshold)
@@ -271,6 +286,7 @@ METRICS: dict[str, Metric] = {
         _metric("false_positive_rate", "binary", False, "rate", _false_positive_rate),
         _metric("precision", "binary", True, "rate", _precision),
         _metric("f1", "binary", True, "rate", _f1),
+        _metric("calibration", "binary", None, "shift", _calibration),
         _metric("rmse", "number", False, "free", _rmse),
         _metric("mae", "number", False, "free", _mae),
         _metric("r2", "number", True, "free", _r2),

@@ -16,7 +16,7 @@ from fairlead.core.manifest import MonitorText
 from fairlead.core.ref import Ref
 from fairlead.core.traffic import DAY
 
-__all__ = ["FAMILIES", "MEASURES", "Look", "Monitor", "Watch", "budget", "due", "level", "look",
+__all__ = ["BETWEEN", "FAMILIES", "MEASURES", "Look", "Monitor", "Watch", "budget", "due", "level", "look",
            "monitors", "proves", "ready_made", "remembered", "spacing"]  # fmt: skip
 
 LOOKS = 8
@@ -29,8 +29,11 @@ PERIODS = {"day": DAY, "week": 7 * DAY, "month": QUARTER / 3, "quarter": QUARTER
 PROOF = "drift_evidence"
 """The measure whose false alarms the detectors bound themselves, not the width of an interval."""
 
-FAMILIES = frozenset({"drift", "nulls", "unseen", PROOF, "lost", "skew"})
+FAMILIES = frozenset({"drift", "nulls", "unseen", PROOF, "lost", "skew", "parity", "gap"})
 """Measures that are also known of one column, or metric: ``drift:column``, ``lost:auc``."""
+
+BETWEEN = frozenset({"parity", "gap"})
+"""Measures that compare the groups of a slice column, in one rate: ``parity:positive_rate``."""
 
 MEASURES: dict[str, str] = {
     "volume": "requests in the window",
@@ -66,6 +69,9 @@ MEASURES: dict[str, str] = {
     "estimated_rmse": "root mean squared error expected without labels; blind to concept drift",
     "estimated_lost": "the same loss, expected without labels; blind to concept drift",
     "missed": "how much worse the truth is than was expected without it: concept drift",
+    "calibration": "share of positives less the share expected by the scores (binary)",
+    "parity": "parity:RATE, with slice: COLUMN: smallest ratio of the rate between two groups (binary)",
+    "gap": "gap:RATE, with slice: COLUMN: largest difference of the rate between two groups (binary)",
     "silence": "seconds since the last request",
     "unserved": "largest share of values of a feature not served though the facts have them",
     "late": "largest share of served values of a feature that were right before a late fact came",

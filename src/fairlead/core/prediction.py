@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from fairlead.core.ref import Ref
 
-__all__ = ["Feedback", "Prediction", "Reach"]
+__all__ = ["Erased", "Feedback", "Prediction", "Reach"]
 
 
 class Prediction(Struct, frozen=True, kw_only=True):
@@ -57,3 +57,12 @@ class Reach(Struct, frozen=True, kw_only=True):
     first_at: float = 0.0
     last_at: float = 0.0
     newest: tuple[str, ...] = ()
+
+
+class Erased(Struct, frozen=True, kw_only=True):
+    """What went out of the log: answers, and pieces of feedback to them. `waiting`: answers in files
+    that a gateway still writes to."""
+
+    answers: int = 0
+    feedback: int = 0
+    waiting: int = 0

@@ -112,7 +112,8 @@ def numbers(data: Judged, frame: Frame, spec: PackageSpec) -> Iterator[Evidence]
             value, low, high = metric_interval(metric, data.y, scores,
                                                threshold=spec.threshold, level=frame.level)  # fmt: skip
             if value == value:
-                yield frame.number(metric.name, value, len(data.y), low, high)
+                n = metric.support(data.y, scores, threshold=spec.threshold)
+                yield frame.number(metric.name, value, n, low, high)
 
 
 def cohorts(data: Judged, frame: Frame, spec: PackageSpec) -> Iterator[Evidence]:

@@ -29,9 +29,14 @@ class NoWorse(Struct, frozen=True, tag="no_worse", kw_only=True):
 
 
 class Parity(Struct, frozen=True, tag="parity", kw_only=True):
-    """The worst slice keeps at least `floor` of the best slice's value (ratio with MOVER interval)."""
+    """Of any two groups the lower value is at least `floor` of the higher (ratio, MOVER interval);
+    where `gap` is given, the two differ by that much at most instead (difference, Newcombe).
+
+    PASS when this is certain of every pair, FAIL when a pair certainly breaks it; else UNKNOWN.
+    """
 
     floor: float = 0.8
+    gap: float | None = None
 
 
 class Harm(Struct, frozen=True, tag="harm", kw_only=True):

@@ -68,7 +68,7 @@ def opened(data: bytes, trusted: Mapping[str, str], verify: Verify) -> tuple[str
         envelope = msgspec.json.decode(data, type=Envelope)
         body = b64decode(envelope.payload, validate=True)
         signatures = [(s.keyid, b64decode(s.sig, validate=True)) for s in envelope.signatures]
-    except (msgspec.DecodeError, NoBase64, ValueError) as error:
+    except (msgspec.DecodeError, NoBase64, ValueError, RecursionError) as error:
         raise Corrupt(f"the statement cannot be read: {error}", hint="ask for it again") from None
     for name, key in trusted.items():
         for _, signature in (s for s in signatures if s[0] == key):
@@ -82,7 +82,7 @@ def opened(data: bytes, trusted: Mapping[str, str], verify: Verify) -> tuple[str
 def _statement(body: bytes) -> Statement:
     try:
         return msgspec.json.decode(body, type=Statement)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Invalid(f"not a statement: {error}", hint="was it signed by another version?") from None
 
 

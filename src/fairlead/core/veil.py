@@ -2,6 +2,7 @@
 
 import hmac
 from collections.abc import Callable, Mapping
+from functools import partial
 from hashlib import blake2b, sha256
 from typing import Any
 
@@ -12,7 +13,7 @@ from fairlead.core.journal import Batch
 from fairlead.core.manifest import LogSection
 from fairlead.core.ref import canonical
 
-__all__ = ["UNKEPT", "Veil", "hidden", "veil"]
+__all__ = ["UNKEPT", "Veil", "hidden", "marked", "veil"]
 
 UNKEPT = b""
 """The body of a request whose inputs were left out by sampling."""
@@ -41,9 +42,7 @@ def veil(log: LogSection, key: bytes, sticky_by: str = "") -> Veil | None:
     if not covered and log.sample >= 1:
         return None
 
-    def mark(value: Any) -> str:
-        said = canonical(value) if not isinstance(value, str) else value.encode()
-        return HASHED + hmac.new(key, said, sha256).hexdigest()[:24]
+    mark = partial(marked, key)
 
     def row(values: Mapping[str, Any]) -> dict[str, Any]:
         kept = {n: v for n, v in values.items() if n not in log.drop}
@@ -65,6 +64,12 @@ def veil(log: LogSection, key: bytes, sticky_by: str = "") -> Veil | None:
         return replace(batch, bodies=bodies, features=features, errors=errors, units=units)
 
     return change
+
+
+def marked(key: bytes, value: Any) -> str:
+    """What stands in the log instead of a redacted value."""
+    said = canonical(value) if not isinstance(value, str) else value.encode()
+    return HASHED + hmac.new(key, said, sha256).hexdigest()[:24]
 
 
 def _read(body: bytes) -> dict[str, Any]:

@@ -14,18 +14,21 @@ from fairlead.core.proof import Proof, compare
 from fairlead.errors import Corrupt, Invalid, Missing
 from fairlead.flavors import onnx as runtime
 from fairlead.flavors import trees
+from fairlead.flavors.explain import Explainer as explainer
 from fairlead.flavors.steady import steady
 from fairlead.flavors.table import fit_encoding, transform
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["PROOF_ROWS", "Skops", "answers", "export", "fit_encoding", "scorer", "transform"]
+__all__ = ["PROOF_ROWS", "Skops", "answers", "explainer", "export", "fit_encoding", "recall", "remember",
+           "scorer", "transform"]  # fmt: skip
 """As a module this is a `flow.job.Flavors`."""
 
 PROOF_ROWS = 5_000
-SKOPS_FILE = "model.skops"
-TYPES_FILE = "types.json"
+SKOPS_FILE, TYPES_FILE = "model.skops", "types.json"
+STATE = "state.skops", "state.types.json"
+"""The same two files of an estimator that a training begins with."""
 TRUSTED = ("sklearn.", "numpy.", "scipy.")
 """Modules whose types a skops file may hold beyond those skops itself trusts."""
 
@@ -81,21 +84,38 @@ class Skops:
 
     def __init__(self, files: Files, task: Task, classes: int) -> None:
         """Raises Missing (file, skops) or Corrupt (another type inside than was pinned)."""
-        sio = _skops()
-        try:
-            types = msgspec.json.decode(_read(files, TYPES_FILE), type=list[str])
-            strange = [t for t in types if not t.startswith(TRUSTED)]
-            if strange:
-                raise Corrupt(f"{TYPES_FILE} trusts {', '.join(strange)}",
-                              hint="only scikit-learn, numpy and scipy types may be trusted")  # fmt: skip
-            self._estimator = sio.loads(_read(files, SKOPS_FILE), trusted=types)
-        except (BadZipFile, msgspec.DecodeError, *Refusals) as error:
-            raise Corrupt(f"{SKOPS_FILE} cannot be opened: {error}",
-                          hint="train and package the model again") from None  # fmt: skip
+        self._estimator = _opened(files, SKOPS_FILE, TYPES_FILE)
         self._task, self._classes = task, classes
 
     def __call__(self, rows: Scores) -> Scores:
         return answers(self._estimator, rows, self._task, self._classes)
+
+
+def remember(estimator: Any, folder: Path) -> None:
+    """Write the whole estimator, for a training that begins with it. Raises Invalid when it holds
+    types that no safe format may carry."""
+    _to_skops(estimator, folder, "train.warm_start keeps the estimator", STATE)
+
+
+def recall(folder: Path) -> Any:
+    """The estimator that `remember` wrote; it runs its code: in a job process only. Raises Missing,
+    Corrupt."""
+    return _opened(folder, *STATE)
+
+
+def _opened(files: Files, content: str, pinned: str) -> Any:
+    """The estimator in a skops file, with exactly the types pinned beside it."""
+    sio = _skops()
+    try:
+        types = msgspec.json.decode(_read(files, pinned), type=list[str])
+        strange = [t for t in types if not t.startswith(TRUSTED)]
+        if strange:
+            raise Corrupt(f"{pinned} trusts {', '.join(strange)}",
+                          hint="only scikit-learn, numpy and scipy types may be trusted")  # fmt: skip
+        return sio.loads(_read(files, content), trusted=types)
+    except (BadZipFile, msgspec.DecodeError, *Refusals) as error:
+        raise Corrupt(f"{content} cannot be opened: {error}",
+                      hint="train and package the model again") from None  # fmt: skip
 
 
 def _read(files: Files, name: str) -> bytes:
@@ -120,6 +140,10 @@ def answers(estimator: Any, rows: Scores, task: Task, classes: int) -> Scores:
 
 def _refuse_unusable(estimator: Any, width: int, task: Task, classes: int) -> None:
     kind = type(estimator).__name__
+    if type(estimator).__module__.startswith("river."):
+        raise Invalid(f"train() returned {kind} of river, which has no form that replicas can run without unpickling",
+                      hint="learn on by partial_fit of SGDClassifier, SGDRegressor or GaussianNB, "
+                           "with train.warm_start: true")  # fmt: skip
     if task == "regression":
         if not hasattr(estimator, "predict"):
             raise Invalid(f"train() returned {kind}, which cannot predict",
@@ -282,11 +306,13 @@ def _convert_classifier(scope: Any, operator: Any, container: Any) -> None:
     add("Gather", [constant(TensorProto.INT64, learned), place], label, axis=0)
 
 
-def _to_skops(estimator: Any, folder: Path, why: str) -> None:
+def _to_skops(
+    estimator: Any, folder: Path, why: str, files: tuple[str, str] = (SKOPS_FILE, TYPES_FILE)
+) -> None:
     sio = _skops()
     try:
-        (folder / SKOPS_FILE).write_bytes(steady(sio.dumps(estimator)))
-        types = sio.get_untrusted_types(file=folder / SKOPS_FILE)
+        (folder / files[0]).write_bytes(steady(sio.dumps(estimator)))
+        types = sio.get_untrusted_types(file=folder / files[0])
     except Refusals as error:
         raise Invalid(f"the model can be kept neither as ONNX nor as skops: {why}; skops: {error}",
                       hint="build it from scikit-learn parts only") from None  # fmt: skip
@@ -297,7 +323,7 @@ def _to_skops(estimator: Any, folder: Path, why: str) -> None:
             hint="a model may hold scikit-learn, numpy and scipy types only: "
                  "move own functions and classes out of the estimator",
         )  # fmt: skip
-    (folder / TYPES_FILE).write_bytes(msgspec.json.encode(sorted(types)))
+    (folder / files[1]).write_bytes(msgspec.json.encode(sorted(types)))
 
 
 def _skops() -> Any:

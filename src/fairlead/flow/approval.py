@@ -1,6 +1,7 @@
 """Four eyes: ask for, grant, deny and use approvals, adopt a policy, and look at broken glass afterwards."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from msgspec import Struct
@@ -31,12 +32,13 @@ from fairlead.core.event import Event
 from fairlead.core.identity import Caller
 from fairlead.core.manifest import Manifest
 from fairlead.core.ref import Ref, digest
+from fairlead.core.tombs import record_of
 from fairlead.core.traffic import TrafficPlan
 from fairlead.errors import Conflict, Corrupt, Forbidden, Invalid, Missing
 from fairlead.flow.identity import read as people
 from fairlead.ports import Change, Clock, Records
 
-__all__ = ["Card", "Desk", "policy_of"]
+__all__ = ["Card", "Desk", "makers", "policy_of", "read"]
 
 MADE = frozenset({"model.trained", "package.built", "package.received"})
 """Events whose actor made a package, or the model in it, or brought it here."""
@@ -71,7 +73,7 @@ class Desk:
 
     def read(self) -> Approvals:
         """All approvals, as of now."""
-        return Approvals(_events(self._records, self._manifest.service))
+        return read(self._records, self._manifest.service)
 
     def adopt(self, reason: str) -> Event:
         """Make the policy in the manifest the one in force. Raises Invalid, Conflict (it is)."""
@@ -96,7 +98,7 @@ class Desk:
                 raise Conflict(f"approval {other.id} is open for the same", hint=f"`fairlead approval show {other.id}`")  # fmt: skip
         event = self._write("approval.requested", SUBJECT, bound=bound, plan=plan.name,
                             reason=reason, needs=section.approvals, digest=bound.digest,
-                            expires_at=now + seconds(section.expires), makers=self._makers(packages),
+                            expires_at=now + seconds(section.expires), makers=makers(self._records, packages),
                             authors=_authors(known, self._since()))  # fmt: skip
         return self.show(event.seq)
 
@@ -165,7 +167,7 @@ class Desk:
         if not self._identity.governed:
             raise Invalid("governance.approvals needs to know its people", hint="`fairlead people add NAME --role admin`")
         if glass:
-            return {"break_glass": {"reason": glass, "makers": self._makers(packages)}}
+            return {"break_glass": {"reason": glass, "makers": makers(self._records, packages)}}
         known, now = self.read(), self._clock.now()
         if needs or known.policy is not None:
             self._lawful(known)
@@ -189,7 +191,8 @@ class Desk:
         made = [self._records.artifact(p) for p in packages]
         lineage = {a.ref: a for p in packages for a in ancestors(p, self._records.artifact)}
         for artifact in lineage.values():
-            if name_of(artifact.ref.name, artifact.spec) != artifact.ref:
+            redacted = any(self._records.events(subject=record_of(artifact.ref)))
+            if name_of(artifact.ref.name, artifact.spec) != artifact.ref and not redacted:
                 raise Corrupt(f"{artifact.ref.short} is not what its digest says", hint="restore the records from a backup")  # fmt: skip
         here = self._records.service(self._manifest.service)
         return Bound(
@@ -204,16 +207,6 @@ class Desk:
         for package in packages:
             for model in (a for a in ancestors(package.ref, self._records.artifact) if isinstance(a.spec, ModelSpec)):  # fmt: skip
                 yield from self._records.decisions(model.ref)
-
-    def _makers(self, packages: Sequence[Ref]) -> list[str]:
-        """Whoever trained, built or brought them, here or where they came from."""
-        makers: set[str] = set()
-        for ref in {a.ref for p in packages for a in ancestors(p, self._records.artifact)
-                    if a.ref.kind in ("model", "package")}:  # fmt: skip
-            for event in self._records.events(subject=str(ref)):
-                if event.verb in MADE:
-                    makers |= {event.actor, *event.body.get("spoken", {}).get("makers", ())}
-        return sorted(makers)
 
     def _lawful(self, known: Approvals) -> None:
         if known.policy is None or known.policy.digest != policy_of(self._manifest):
@@ -244,13 +237,22 @@ class Desk:
             body={"service": self._manifest.service, "token": self._by.token, **body}))  # fmt: skip
 
 
-def _events(records: Records, service: str) -> Iterator[Event]:
-    """Those that matter: of approvals and policies, and how each release started."""
-    yield from (e for e in records.events(subject=POLICY) if e.body["service"] == service)
-    yield from (e for e in records.events(subject=SUBJECT) if e.body["service"] == service and e.verb != "approval.reviewed")  # fmt: skip
-    for release in records.releases(service):
-        yield next(records.events(subject=f"release/{release.id}"))
-    yield from (e for e in records.events(subject=SUBJECT) if e.body["service"] == service and e.verb == "approval.reviewed")  # fmt: skip
+def makers(records: Records, packages: Sequence[Ref]) -> list[str]:
+    """Whoever trained, built or brought packages, here or where they came from."""
+    made: set[str] = set()
+    for ref in {a.ref for p in packages for a in ancestors(p, records.artifact)
+                if a.ref.kind in ("model", "package")}:  # fmt: skip
+        for event in records.events(subject=str(ref)):
+            if event.verb in MADE:
+                made |= {event.actor, *event.body.get("spoken", {}).get("makers", ())}
+    return sorted(made)
+
+
+def read(records: Records, service: str) -> Approvals:
+    """All approvals of a service, its policies, and its releases without approval, as of now."""
+    said = [e for subject in (POLICY, SUBJECT) for e in records.events(subject=subject) if e.body["service"] == service]
+    starts = [e for r in records.releases(service) for e in islice(records.events(subject=f"release/{r.id}"), 1)]
+    return Approvals(sorted([*said, *starts], key=lambda e: e.seq))
 
 
 def _authors(known: Approvals, since: float) -> list[str]:

@@ -13,11 +13,23 @@ from fairlead.core.artifact import Artifact, Flavor, ModelSpec, Split, Task
 from fairlead.core.catalogue import DRIFT, GAIN, PRIMARY, SHIFT
 from fairlead.core.encoding import Codes, Encoding
 from fairlead.core.evidence import Evidence
+from fairlead.core.fairness import parts
 from fairlead.core.ref import Ref
 from fairlead.core.schema import Column
+from fairlead.core.tombs import ERASURE, tombs
 from fairlead.errors import FairleadError, Invalid
 from fairlead.flow.job import Flavors, Matrix, Scorer, submit, workspace
-from fairlead.flow.measure import Rows, Vector, gains, groups, latency, moves, numbers, trivial
+from fairlead.flow.measure import (
+    Rows,
+    Vector,
+    attributions,
+    gains,
+    groups,
+    latency,
+    moves,
+    numbers,
+    trivial,
+)
 from fairlead.flow.rows import Table, fetch, halves, numbers_of, read, seconds_of, table_of
 from fairlead.ports import Blobs, Compute, Records
 
@@ -61,6 +73,7 @@ class EvaluateJob(Struct, frozen=True, tag="evaluate", kw_only=True):
     slices: tuple[str, ...] = ()
     entity: str = ""
     level: float = 0.95
+    attributed: bool = False
 
 
 class Evaluated(Struct, frozen=True, kw_only=True):
@@ -71,13 +84,14 @@ class Evaluated(Struct, frozen=True, kw_only=True):
 
 def evaluate(
     model: Artifact, baseline: Artifact | None, *, slices: Sequence[str] = (), entity: str = "",
-    known_at: str = "", level: float = 0.95, records: Records, blobs: Blobs, compute: Compute,
-    jobs: Path,
+    known_at: str = "", level: float = 0.95, attributed: bool = False, records: Records, blobs: Blobs,
+    compute: Compute, jobs: Path,
 ) -> tuple[Evidence, ...]:  # fmt: skip
     """Evidence about `model` on the rows held out when it was trained, in a process of its own.
 
     Whole, by the groups of `slices`, and paired against `baseline` on the same rows; latency for
-    one row; how its table moved from the baseline's over the period both cover ("drift:column").
+    one row; how its table moved from the baseline's over the period both cover ("drift:column");
+    where it is to be `attributed`, what each column contributes ("attribution:column").
     Raises Invalid when the two models do not pose the same task, or a table cannot be read.
     """
     spec, other = model_of(model), None if baseline is None else model_of(baseline)
@@ -88,10 +102,11 @@ def evaluate(
         candidate = _arm(model, spec, "candidate", known_at, records, blobs, folder)
         arm = None
         if baseline is not None and other is not None:
-            arm = _arm(baseline, other, "baseline", known_at, records, blobs, folder)
-        known = [c for c in slices if c in candidate.table.schema.names]
+            arm = _arm(baseline, other, "baseline", known_at, records, blobs, folder, candidate.table)
+        names = candidate.table.schema.names
+        known = [c for c in slices if set(parts(c, names)) <= set(names)]
         job = EvaluateJob(task=spec.task, candidate=candidate, baseline=arm, slices=tuple(known),
-                          entity=entity, level=level)  # fmt: skip
+                          entity=entity, level=level, attributed=attributed)  # fmt: skip
         return submit("job", job, folder, compute, Evaluated).evidence
 
 
@@ -130,7 +145,9 @@ def work(job: EvaluateJob, folder: Path, flavors: Flavors) -> Evaluated:
 
 
 def _arm(model: Artifact, spec: ModelSpec, name: str, known_at: str, records: Records,
-         blobs: Blobs, folder: Path) -> Arm:  # fmt: skip
+         blobs: Blobs, folder: Path, instead: Table | None = None) -> Arm:  # fmt: skip
+    """A model laid into the job folder. `instead`: the table to name when rows of its own were
+    erased: then the two models meet on these rows only."""
     (folder / name).mkdir()
     for file, digest in spec.files.items():
         blobs.fetch(digest, folder / name / Path(file).name)
@@ -139,6 +156,8 @@ def _arm(model: Artifact, spec: ModelSpec, name: str, known_at: str, records: Re
         raise Invalid(f"{model.ref.short} names no table it learnt from",
                       hint="an imported model needs a dataset as its parent")  # fmt: skip
     table = table_of(records.artifact(tables[0]), known_at)
+    if instead is not None and str(tables[0]) in tombs(records.events(subject=ERASURE)):
+        table = instead
     fetch(table, blobs, folder)
     return Arm(ref=model.ref, flavor=spec.flavor, classes=spec.classes, encoding=spec.encoding,
                inputs=spec.inputs.columns, folder=name, table=table, split=spec.split)  # fmt: skip
@@ -161,6 +180,8 @@ def _work(job: EvaluateJob, folder: Path, flavors: Flavors) -> Iterator[Evidence
     share = float(refused(ours.encoding, matrix).mean())
     yield Evidence(subject=ours.ref, measure="unanswered", value=share, n=len(matrix))
     yield from latency(ours.ref, scorer, matrix)
+    if job.attributed:
+        yield from attributions(ours.ref, folder / ours.folder, flavors, scorer, ours.encoding, matrix)
     if theirs is not None and other is not None and ours.table.spec != theirs.table.spec:
         del part, matrix, scores, rivals
         yield from _tables(job, ours, theirs, folder)
@@ -171,7 +192,8 @@ def _columns(job: EvaluateJob) -> list[str]:
     """All columns to read: those of the baseline only as far as the candidate's table has them."""
     names = job.candidate.table.schema.names
     theirs = () if job.baseline is None else job.baseline.columns
-    more = [c for c in (*job.slices, job.entity, *theirs) if c in names]
+    cuts = [p for c in job.slices for p in parts(c, names)]
+    more = [c for c in (*cuts, job.entity, *theirs) if c in names]
     return [*job.candidate.columns, *more]
 
 

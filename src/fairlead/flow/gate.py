@@ -10,11 +10,13 @@ from fairlead.core.catalogue import BREAKS, gate_checks
 from fairlead.core.check import Check, Verdict, judge_all
 from fairlead.core.decision import Decision, decide
 from fairlead.core.evidence import Evidence, EvidenceSet
+from fairlead.core.fairness import crossings
 from fairlead.core.manifest import Manifest
 from fairlead.core.ref import Ref, digest
 from fairlead.core.replay import replay_checks
 from fairlead.core.run import Run
 from fairlead.core.schema import Schema, SchemaDiff, diff
+from fairlead.core.shapley import ATTRIBUTION, RANK
 from fairlead.errors import Invalid
 from fairlead.flow.evaluate import evaluate, model_of
 from fairlead.flow.recorded import request
@@ -37,12 +39,12 @@ def gate(
     measured at all, or the manifest asks for what makes no sense.
     """
     spec, started, data = model_of(model), clock.now(), manifest.data
-    slices = tuple(dict.fromkeys((*data.slices, *data.sensitive,
+    slices = tuple(dict.fromkeys((*data.slices, *data.sensitive, *crossings(data.sensitive),
                                   *(c.by for c in manifest.gate.checks if c.by))))  # fmt: skip
     on_progress("measuring on held-out rows")
     evidence = evaluate(model, baseline, slices=slices, entity=data.entity, known_at=data.known_at,
-                        level=manifest.gate.confidence, records=records, blobs=blobs,
-                        compute=compute, jobs=jobs)  # fmt: skip
+                        level=manifest.gate.confidence, attributed=_attributed(manifest),
+                        records=records, blobs=blobs, compute=compute, jobs=jobs)  # fmt: skip
     changes, made = SchemaDiff(size="same"), None
     if baseline is not None:
         changes = _asked(request(model_of(baseline)), request(spec))
@@ -60,6 +62,12 @@ def gate(
         checks += replay_checks(manifest.gate, made, manifest.release.max_errors, checks)
     return _judged(model.ref, None if baseline is None else baseline.ref, checks, evidence,
                    started, records, clock, actor)  # fmt: skip
+
+
+def _attributed(manifest: Manifest) -> bool:
+    """Whether somebody asks what columns contribute: a check does, or there are groups to protect."""
+    asked = any(c.measure.startswith((ATTRIBUTION, RANK)) for c in manifest.gate.checks)
+    return asked or bool(manifest.data.sensitive)
 
 
 def _judged(model: Ref, against: Ref | None, checks: tuple[Check, ...], evidence: tuple[Evidence, ...],
@@ -80,7 +88,7 @@ def _judged(model: Ref, against: Ref | None, checks: tuple[Check, ...], evidence
     return decision
 
 
-def baseline_of(records: Records, service: str, model: Ref) -> Artifact | None:
+def baseline_of(records: Records, service: str, model: Ref | None = None) -> Artifact | None:
     """The model that `service` answers with now; None when there is none, or it is `model` itself."""
     here = records.service(service)
     if here is None or here.package is None:

@@ -8,6 +8,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from fairlead.core.approval import Approval, Broken
 from fairlead.core.artifact import (
     Artifact,
     DatasetSpec,
@@ -23,6 +24,7 @@ from fairlead.core.ref import Ref
 from fairlead.core.run import Run
 from fairlead.core.schema import Schema
 from fairlead.errors import Corrupt, Invalid, Missing
+from fairlead.flow import approval
 from fairlead.flow.data import read
 from fairlead.flow.rows import Table, halves, seconds_of, table_of
 from fairlead.ports import Blobs, PredictionLog, Records
@@ -83,7 +85,8 @@ class Why(Struct, frozen=True, kw_only=True):
     """Everything behind one prediction.
 
     `answer`: what the caller saw (the failed attempt, when nobody answered); `others`: failed
-    attempts and mirrored twins. `lineage`: every artifact behind the package, itself first.
+    attempts and mirrored twins. `approval`: what let the package go live, `glass`: how it did
+    without. `lineage`: every artifact behind the package, itself first.
     `learnt` is None when the rows are gone (see `gaps`, in words, for all that is missing).
     """
 
@@ -97,6 +100,8 @@ class Why(Struct, frozen=True, kw_only=True):
     lineage: tuple[Artifact, ...] = ()
     routing: Routing
     gate: tuple[Decision, ...] = ()
+    approval: Approval | None = None
+    glass: Broken | None = None
     learnt: Learnt | None = None
     feedback: tuple[Feedback, ...] = ()
     gaps: tuple[str, ...] = ()
@@ -129,7 +134,10 @@ def why(
     if model is not None and blobs is not None:
         learnt = _learnt(model, served, lineage, blobs, rows, known_at, gaps,
                          {} if tables is None else tables)  # fmt: skip
+    let = approval.read(records, answer.service)
     return Why(
+        approval=next((a for a in let.all.values() if a.used and answer.package in a.bound.packages), None),
+        glass=next((b for b in let.broken.values() if str(answer.package) in b.packages), None),
         answer=answer, others=tuple(p for p in found if p is not answer), served=served,
         package=artifact, model=model, run=_run(model, records, gaps),
         datasets=tuple(a for a in lineage if isinstance(a.spec, DatasetSpec)), lineage=lineage,
@@ -198,7 +206,7 @@ def _learnt(
 ) -> Learnt | None:  # fmt: skip
     """Read the table the model was trained on, split as it was split then."""
     spec = model.spec
-    table = next((a for a in lineage if a.ref in model.parents), None)
+    table = next((a for a in lineage if a.ref in model.parents and a.ref.kind != "model"), None)
     if not isinstance(spec, ModelSpec) or table is None:
         return None
     try:

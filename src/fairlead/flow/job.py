@@ -18,13 +18,14 @@ from fairlead.core.encoding import Encoding
 from fairlead.core.proof import Proof
 from fairlead.core.ref import canonical
 from fairlead.core.schema import Schema
+from fairlead.core.shapley import Explained
 from fairlead.errors import FairleadError, Invalid
 from fairlead.ports import Compute
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Flavors", "Matrix", "Scorer", "answer", "submit", "workspace"]
+__all__ = ["Explains", "Flavors", "Matrix", "Scorer", "answer", "submit", "workspace"]
 
 JOB, RESULT, FAILURE = "job.json", "result.json", "failure.json"
 SMALL = 2_000_000
@@ -40,6 +41,18 @@ class Scorer(Protocol):
     """[rows, width] float32 -> scores [rows, k] float32."""
 
     def __call__(self, rows: Matrix, /) -> Matrix: ...
+
+
+class Explains(Protocol):
+    """Explains encoded rows; `players`: the columns that contribute (see `flavors.explain`)."""
+
+    players: tuple[str, ...]
+    method: str
+    space: str
+
+    def __call__(self, row: Matrix, /) -> Explained: ...
+
+    def answers(self, rows: Matrix, /) -> NDArray[np.float64]: ...
 
 
 class Flavors(Protocol):
@@ -58,11 +71,22 @@ class Flavors(Protocol):
     ) -> tuple[Flavor, Proof, str]:
         """Write the model's files; the flavor, its proof on `rows`, why it is not ONNX ("")."""
 
+    def remember(self, estimator: Any, folder: Path) -> None:
+        """Write the whole estimator, for a training that begins with it. Raises Invalid."""
+
+    def recall(self, folder: Path) -> Any:
+        """The estimator that `remember` wrote. Raises Missing, Corrupt."""
+
     def answers(self, estimator: Any, rows: Matrix, task: Task, classes: int) -> Matrix:
         """What the estimator itself says of `rows`, as scores."""
 
     def scorer(self, folder: Path, flavor: Flavor, task: Task, classes: int) -> Scorer:
         """Open the files that `export` wrote."""
+
+    def explainer(
+        self, folder: Path, scorer: Scorer, encoding: Encoding, background: Matrix, output: int
+    ) -> "Explains":
+        """What explains one column of the scores, beside the mean answer of a background."""
 
 
 class Failure(Struct, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from math import isfinite
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -13,20 +14,23 @@ from numpy.typing import NDArray
 from fairlead.core.artifact import Task
 from fairlead.core.catalogue import GAIN, SCALE
 from fairlead.core.drift import psi, psi_noise
+from fairlead.core.encoding import Encoding
 from fairlead.core.evidence import Evidence
+from fairlead.core.fairness import CROSS, parts
 from fairlead.core.metrics import METRICS, Metric, metric_interval, paired_gain
 from fairlead.core.profile import ColumnProfile
 from fairlead.core.ref import Ref
 from fairlead.core.schema import Column, Schema
+from fairlead.core.shapley import ATTRIBUTION, RANK
 from fairlead.core.target import label
 from fairlead.errors import Invalid
-from fairlead.flow.job import Matrix, Scorer
+from fairlead.flow.job import Flavors, Matrix, Scorer
 from fairlead.flow.outline import profile
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Rows", "gains", "groups", "latency", "moves", "numbers", "trivial"]
+__all__ = ["Rows", "attributions", "gains", "groups", "latency", "moves", "numbers", "trivial"]
 
 Vector = NDArray[np.float64]
 
@@ -35,6 +39,8 @@ GROUPS = 50
 FEWEST = 20
 """Rows a group needs to be measured."""
 BANDS = 4
+EXPLAINED, BACKGROUND = 32, 64
+"""Held-out rows whose contributions are added up, and those they are held against."""
 CALLS, SLOW_CALLS, PATIENCE = 2_000, 100, 1.0
 """One-row calls that a latency is measured on (of them to warm up), within so many seconds."""
 
@@ -58,11 +64,12 @@ class Rows(Struct, frozen=True, kw_only=True, eq=False):
 
     def evidence(
         self, subject: Ref, measure: str, found: tuple[float, float, float], slice: str = "",
-        against: Ref | None = None,
+        against: Ref | None = None, n: int | None = None,
     ) -> Iterator[Evidence]:  # fmt: skip
-        """One piece, unless the number is undefined on these rows."""
+        """One piece, unless the number is undefined on these rows. `n`: rows that bear on it (all)."""
         if all(map(isfinite, found)):
-            yield Evidence(subject=subject, measure=measure, value=found[0], n=len(self.y),
+            yield Evidence(subject=subject, measure=measure, value=found[0],
+                           n=len(self.y) if n is None else n,
                            low=found[1], high=found[2], level=self.level, slice=slice,
                            against=against, since=self.since, until=self.until)  # fmt: skip
 
@@ -76,10 +83,10 @@ class Rows(Struct, frozen=True, kw_only=True, eq=False):
 
 def numbers(subject: Ref, rows: Rows, scores: Vector, slice: str = "") -> Iterator[Evidence]:
     """Every metric of the task with its interval. `scores` [n, k] as the model gave them."""
+    answers = _of(scores, rows.task)
     for metric in _metrics(rows.task):
-        found = metric_interval(metric, rows.y, _of(scores, rows.task), level=rows.level,
-                                blocks=rows.grouping)  # fmt: skip
-        yield from rows.evidence(subject, metric.name, found, slice)
+        found = metric_interval(metric, rows.y, answers, level=rows.level, blocks=rows.grouping)
+        yield from rows.evidence(subject, metric.name, found, slice, n=metric.support(rows.y, answers))
 
 
 def gains(
@@ -112,9 +119,14 @@ def trivial(subject: Ref, rows: Rows, scores: Vector) -> Iterator[Evidence]:
 def groups(
     frame: "pl.DataFrame", columns: Sequence[str]
 ) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """``column=value`` and its rows, for the groups of each column that are large enough."""
+    """``column=value`` and its rows, for the groups of each column (or of an intersection, ``a+b``)
+    that are large enough."""
+    import polars as pl
+
     for column in columns:
-        names = _grouped(frame.get_column(column))
+        made = [_grouped(frame.get_column(c)) for c in parts(column, frame.columns)]
+        names = made[0] if len(made) == 1 else pl.select(pl.concat_str(
+            [s.fill_null("(missing)") for s in made], separator=CROSS)).to_series()  # fmt: skip
         counts = names.value_counts(sort=True).head(GROUPS)
         for name, n in counts.iter_rows():
             if n >= FEWEST:
@@ -139,6 +151,21 @@ def latency(subject: Ref, scorer: Scorer, rows: Matrix) -> Iterator[Evidence]:
     for measure, share in (("latency_p50_ms", 0.5), ("latency_p99_ms", 0.99)):
         yield Evidence(subject=subject, measure=measure, value=float(np.quantile(measured, share)),
                        n=len(measured))  # fmt: skip
+
+
+def attributions(
+    subject: Ref, folder: Path, flavors: Flavors, scorer: Scorer, encoding: Encoding, matrix: Matrix
+) -> Iterator[Evidence]:
+    """``attribution:column`` and ``rank:column`` of a model, from held-out rows evenly spaced."""
+    places = np.linspace(0, len(matrix) - 1, min(len(matrix), BACKGROUND)).astype(np.int64)
+    explainer = flavors.explainer(folder, scorer, encoding, matrix[places], 0)
+    some = matrix[np.linspace(0, len(matrix) - 1, min(len(matrix), EXPLAINED)).astype(np.int64)]
+    size = np.mean([np.abs(explainer(row).amounts) for row in some], axis=0)
+    shares = size / (size.sum() or 1.0)
+    for rank, i in enumerate(np.argsort(-shares, kind="stable").tolist(), start=1):
+        name = explainer.players[i]
+        yield Evidence(subject=subject, measure=ATTRIBUTION + name, value=float(shares[i]), n=len(some))
+        yield Evidence(subject=subject, measure=RANK + name, value=rank, n=len(some))
 
 
 def moves(

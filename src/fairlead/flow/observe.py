@@ -1,6 +1,7 @@
 """Observing: the prediction log and its feedback, turned into evidence about packages."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from math import inf, nextafter
 from typing import Any, Protocol
 
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 from fairlead.core.answers import Answers, Cursor, Tail
 from fairlead.core.arms import Arms
 from fairlead.core.artifact import PackageSpec
+from fairlead.core.cost import Staying, before, expected, lived, staying
 from fairlead.core.evidence import Evidence, EvidenceSet, Fact
+from fairlead.core.fairness import CROSS, disparities, parts
 from fairlead.core.feedback import LABEL, feedback
 from fairlead.core.intake import Intake, drift
 from fairlead.core.join import Labels, Truth
@@ -80,7 +83,8 @@ class Observer:
     `limit` of them; `grain`: seconds of the buckets in which columns are counted. `slices`: columns
     whose groups are judged on their own; `hidden`: columns the log does not have. `held`: the
     reference of a package, None where there is none. `spacing`: days between two false alarms of
-    the drift detectors. `skew`: recomputes the features of served rows of a package.
+    the drift detectors. `skew`: recomputes the features of served rows of a package. `crossed`:
+    intersections of slice columns (``a+b``) whose groups are judged as well.
     """
 
     def __init__(
@@ -90,6 +94,7 @@ class Observer:
         slices: Sequence[str] = (), hidden: frozenset[str] = frozenset(),
         held: Callable[[Ref], Reference | None] | None = None, spacing: float = SPACING,
         skew: Callable[[PackageSpec, Sequence[Mapping[str, Any]]], Sequence[Skew]] | None = None,
+        crossed: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self._log = log
         self._records = records
@@ -97,7 +102,7 @@ class Observer:
         self._slow = slow
         self._reference = reference or (lambda _: None)
         self._held = held or (lambda _: None)
-        self._spacing, self._hidden = spacing, hidden
+        self._spacing, self._hidden, self._crossed = spacing, hidden, tuple(crossed)
         self._recompute, self._served = skew, dict[str, Served]()
         self._skewed: dict[str, tuple[float, Sequence[Skew]]] = {}
         self._keep = keep
@@ -178,6 +183,8 @@ class Observer:
             known = self._references.get(name)
             facts += drift(intake.window(since, now), frame, known.windows if known else None)
             facts += self._expected(name, recent, frame, intake)
+        cuts = (*self._ledger.groups, *self._crossed)
+        facts += list(disparities((f for f in facts if isinstance(f, Evidence)), cuts))
         return EvidenceSet(facts)
 
     @property
@@ -209,6 +216,25 @@ class Observer:
             facts += drift(window, frame)
             facts += estimates(rows, known, spec, frame, window) if known is not None else ()
         return EvidenceSet(facts)
+
+    def labelled(self, since: float) -> int:
+        """How many predictions that are remembered have a truth known after `since`."""
+        return int(np.count_nonzero(self._labels[LABEL].truth().at > since))
+
+    def staying(self, package: Ref, since: float, now: float, price: float) -> Staying | None:
+        """What the loss of a package since then has cost (`core.cost`): by labels, of answers so old
+        that 19 of 20 of theirs have come, or, where none ever came, as expected without them. None
+        without held-out rows to compare with, or when neither is known."""
+        name, truth, spec = str(package), self._labels[LABEL].truth(), self._spec(str(package))
+        since = max(since, self._ledger.floor)
+        rows, known = self._live(name, since), self._references.get(name)
+        was = before(known, spec) if known is not None and spec is not None else None
+        if was is None or known is None or spec is None:
+            return None
+        data = judged(rows, truth, spec)
+        until = now - maturity(rows, truth)
+        spans = lived(rows, data, spec, since, until) if len(data.y) else expected(rows, known, spec, since, now)
+        return None if spans is None else staying(spans, was, price)
 
     def causes(self) -> list[Cause]:
         """The columns of the serving package that moved, for certain and by enough to matter."""
@@ -246,13 +272,17 @@ class Observer:
     def _by_group(
         self, rows: Rows, seen: Callable[[Rows, NDArray[np.bool_]], Iterable[Evidence]]
     ) -> Iterator[Evidence]:
-        """What is seen of each group of a slice column that has ENOUGH rows."""
-        for i, (column, groups) in enumerate(self._ledger.groups.items()):
-            for value, place in groups.items():
-                chosen = rows.groups[:, i] == place
+        """What is seen of each group of a slice column, or of an intersection, that has ENOUGH rows."""
+        known = self._ledger.groups
+        places = dict(zip(known, rows.groups.T, strict=True))
+        for column in (*known, *self._crossed):
+            own = parts(column, known)
+            for group in product(*(known[c].items() for c in own)):
+                flags = [places[c] == place for c, (_, place) in zip(own, group, strict=True)]
+                chosen = np.logical_and.reduce(flags)
                 if np.count_nonzero(chosen) >= ENOUGH:
                     for fact in seen(rows.where(chosen), chosen):
-                        yield replace(fact, slice=f"{column}={value}")
+                        yield replace(fact, slice=f"{column}={CROSS.join(v for v, _ in group)}")
 
     def _expected(self, name: str, rows: Rows, frame: Frame, intake: Intake) -> Iterator[Evidence]:
         """What is expected without labels, and what the detectors say after the spans that are over."""

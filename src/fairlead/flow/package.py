@@ -19,6 +19,7 @@ from fairlead.core.proof import Proof, compare
 from fairlead.core.ref import canonical
 from fairlead.disk import sync
 from fairlead.errors import Corrupt, Invalid, Missing
+from fairlead.flow import warm
 from fairlead.flow.evaluate import model_of
 from fairlead.flow.job import Flavors, Matrix, answer, submit, workspace
 from fairlead.flow.recorded import request
@@ -60,7 +61,8 @@ def package(
     spec = model_of(model)
     made = PackageSpec(
         model=model.ref, flavor=spec.flavor, task=spec.task, classes=spec.classes, views=spec.views,
-        contract=request(spec), encoding=spec.encoding, threshold=threshold, files=spec.files,
+        contract=request(spec), encoding=spec.encoding, threshold=threshold,
+        files={name: blob for name, blob in spec.files.items() if name not in warm.FILES},
         environment=spec.environment,
     )  # fmt: skip
     ref = name_of(name, made)

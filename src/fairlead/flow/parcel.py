@@ -20,6 +20,7 @@ from fairlead.core.release import Phase
 from fairlead.core.run import Run
 from fairlead.core.statement import Statement, Subject, Verify, opened, sealed
 from fairlead.errors import Corrupt, Invalid, Missing
+from fairlead.flow.approval import makers
 from fairlead.flow.job import workspace
 from fairlead.ports import Blobs, Change, Clock, Records, Signer
 
@@ -72,7 +73,8 @@ def pack(
                     and r.phase is Phase.PROMOTED), None)  # fmt: skip
     spoken = Spoken(environment=environment, package=package.ref, records=sha256(body).hexdigest(),
                     released=release.id if release else "", by=actor, at=clock.now(),
-                    promoted_at=release.ended_at if release else 0.0, event=event, seal=seal)  # fmt: skip
+                    promoted_at=release.ended_at if release else 0.0, event=event, seal=seal,
+                    makers=tuple(makers(records, [package.ref])))  # fmt: skip
     subject = Subject(name=str(package.ref), digest={"sha256": package.ref.digest})
     statement = Statement(subject=(subject,), kind=KIND, predicate=msgspec.to_builtins(spoken))
     draft = target.with_name(f".{target.name}.draft")
@@ -212,7 +214,7 @@ def _parcel() -> Iterator[None]:
     """What tarfile says of a file that is no parcel, or only a part of one."""
     try:
         yield
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, ValueError) as error:  # ValueError: a broken sparse map
         raise Invalid(f"not a parcel: {error}", hint="`fairlead export` writes parcels") from None
 
 

@@ -13,6 +13,7 @@ from fairlead.core.artifact import Artifact, ModelSpec
 from fairlead.core.ref import Ref
 from fairlead.core.run import Run
 from fairlead.errors import Invalid, Missing
+from fairlead.flow import warm
 from fairlead.flow.job import submit, workspace
 from fairlead.flow.rows import fetch
 from fairlead.flow.train import SAMPLES_FILE, Trained, TrainJob
@@ -52,6 +53,7 @@ def reproduce(
         job = _lay(run, folder, blobs)
         on_progress(f"fetching {job.table.rows:,} rows")
         fetch(job.table, blobs, folder)
+        warm.fetch(job.last, blobs, folder)
         on_progress(f"training {Path(job.code).name}")
         made = submit("job", job, folder, compute, Trained,
                       cells=job.table.rows * len(job.columns))  # fmt: skip

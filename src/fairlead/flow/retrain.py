@@ -7,12 +7,12 @@ from msgspec import Struct
 
 from fairlead.core.artifact import Artifact
 from fairlead.core.decision import Decision
-from fairlead.core.duration import seconds
+from fairlead.core.duration import allowance, seconds
 from fairlead.core.event import Event
 from fairlead.core.manifest import RetrainSection
 from fairlead.core.ref import Ref
 from fairlead.core.release import Phase, Release
-from fairlead.errors import FairleadError
+from fairlead.errors import FairleadError, Forbidden
 from fairlead.ports import Change, Clock, Records
 
 __all__ = ["GIVE_UP", "Retrainer", "Verbs"]
@@ -22,12 +22,15 @@ GIVE_UP = 3
 
 ACTOR = "fairlead"
 
+STOPPED = "retraining"
+"""The alert by which it says that it stopped; whoever resolves it lets it go on."""
+
 
 class Verbs(Protocol):
     """What retraining does is what a person would do, by the same verbs."""
 
-    def snapshot(self) -> tuple[Artifact, Any]:
-        """Commit the data as it is now; the dataset (the same one when nothing is new)."""
+    def fresh(self, since: float, until: float) -> Artifact:
+        """The table to train on, as it is now (the same one when nothing is new)."""
 
     def train(self, *, dataset: Ref | None = None, since: float = 0.0,
               until: float = float("inf")) -> Artifact: ...  # fmt: skip
@@ -40,21 +43,27 @@ class History(Struct):
     """What the audit log says of the retrainings of a service."""
 
     wanted: str = ""
-    started_at: float | None = None
+    starts: list[float] = []
     running: bool = False
     lost: int = 0
     release: str = ""
     stopped: bool = False
+    alert: int = 0
 
     def add(self, event: Event) -> None:
-        """Fold one event in."""
+        """Fold one event in; those of other things change nothing."""
         match event.verb.removeprefix("retrain."):
+            case "alert.raised" if event.body.get("monitor") == STOPPED:
+                self.alert = event.seq
+            case "alert.resolved" if self.stopped and event.body["alert"] == self.alert:
+                self.stopped, self.lost = False, 0
             case "requested":
                 self.wanted = event.body["reason"]
             case "started":
-                self.wanted, self.started_at, self.running = "", event.at, True
-            case "refused" | "failed":
-                self.running, self.lost = False, self.lost + 1
+                self.wanted, self.running = "", True
+                self.starts.append(event.at)
+            case "asked" | "refused" | "failed" as ended:
+                self.running, self.lost = False, self.lost + (ended != "asked")
             case "released":
                 self.running, self.release = False, event.body["release"]
             case "won":
@@ -63,8 +72,6 @@ class History(Struct):
                 self.lost, self.release = self.lost + 1, ""
             case "stopped":
                 self.stopped, self.wanted = True, ""
-            case "resumed":
-                self.stopped, self.lost = False, 0
 
 
 class Retrainer:
@@ -72,7 +79,8 @@ class Retrainer:
 
     Anyone may `request`; one process at a time takes a `turn`. A request waits for the cooldown
     and for a release under way. A candidate that the gate refuses, that fails, or whose release is
-    rolled back is a loss; after GIVE_UP losses in a row it stops and says so, until `resume`.
+    rolled back is a loss; after GIVE_UP losses in a row it stops and raises an alert, until a
+    person has resolved that.
     """
 
     def __init__(
@@ -84,6 +92,7 @@ class Retrainer:
         self._service = service
         self._window = seconds(section.window) if section.window else 0.0
         self._cooldown = seconds(section.cooldown)
+        self._most = allowance(section.most)
         self._history = History()
         self._seq = 0
         self._busy = False
@@ -93,11 +102,6 @@ class Retrainer:
         history = self._read()
         if not (history.wanted or history.running or history.release or history.stopped):
             self._commit("requested", reason=reason)
-
-    def resume(self, actor: str) -> None:
-        """Allow retraining again after it stopped itself."""
-        if self._read().stopped:
-            self._commit("resumed", actor=actor)
 
     def waits(self, now: float) -> str:
         """Why a wanted retraining does not start now; "" when it may, or when none is wanted."""
@@ -109,8 +113,31 @@ class Retrainer:
             return "one is under way"
         if here is not None and here.release:
             return f"release {here.release} is under way"
-        rest = 0.0 if history.started_at is None else history.started_at + self._cooldown - now
-        return f"cooldown for another {rest:,.0f} s" if rest > 0 else ""
+        rest = history.starts[-1] + self._cooldown - now if history.starts else 0.0
+        if rest > 0:
+            return f"cooldown for another {rest:,.0f} s"
+        most, span = self._most
+        rest = history.starts[-most] + span - now if len(history.starts) >= most else 0.0
+        return f"the budget of {most} is spent for another {rest:,.0f} s" if rest > 0 else ""
+
+    @property
+    def started_at(self) -> float:
+        """When the last retraining began; 0 before the first."""
+        return max(self._read().starts, default=0.0)
+
+    def standing(self, now: float) -> str:
+        """Where it stands, in words; "" when nothing was ever wanted."""
+        history = self._read()
+        if history.stopped:
+            return f"stopped itself: {history.lost} in a row won nothing"
+        if history.running:
+            return "under way"
+        if history.release:
+            return f"its candidate is in release {history.release}"
+        if history.wanted:
+            rest = self.waits(now)
+            return f"wanted: {history.wanted}" + (f" ({rest})" if rest else "")
+        return f"{len(history.starts)} so far, none wanted" if history.starts else ""
 
     def pending(self, now: float) -> bool:
         """Whether a `turn` would do anything: begin a retraining, or settle how one ended.
@@ -147,15 +174,26 @@ class Retrainer:
                 won = phase is Phase.PROMOTED
                 self._commit("won" if won else "lost", release=history.release, phase=phase.value)
         if self._read().lost >= GIVE_UP and not history.stopped:
-            self._commit("stopped", losses=history.lost,
-                         next="look at the refusals; `fairlead run` starts again by hand")  # fmt: skip
+            self._commit("stopped", losses=history.lost)
+            self._say_so(history.lost)
+
+    def _say_so(self, losses: int) -> None:
+        here = self._records.service(self._service)
+        body = {
+            "service": self._service, "monitor": STOPPED, "actions": [],
+            "package": str(here.package) if here else "",
+            "cause": f"{losses} retrainings in a row won nothing, so it stopped itself",
+            "next": "look at the refusals in the audit log; resolving this alert lets it go on",
+        }  # fmt: skip
+        self._records.commit(Change(at=self._clock.now(), actor=ACTOR, verb="alert.raised",
+                                    subject=self._subject, body=body))  # fmt: skip
 
     def _retrain(self, reason: str, now: float) -> None:
         since = now - self._window if self._window else 0.0
         self._commit("started", reason=reason, since=since, until=now)
         self._busy, step = True, "snapshot"
         try:
-            dataset, _ = self._verbs.snapshot()
+            dataset = self._verbs.fresh(since, now)
             step = "train"
             model = self._verbs.train(dataset=dataset.ref, since=since, until=now)
             self._commit("trained", dataset=str(dataset.ref), model=str(model.ref))
@@ -170,6 +208,8 @@ class Retrainer:
             step = "release"
             release = self._verbs.start_release(package.ref)
             self._commit("released", package=str(package.ref), release=release.id)
+        except Forbidden as error:
+            self._commit("asked", step=step, reason=str(error), next=error.hint)
         except FairleadError as error:
             self._commit("failed", step=step, reason=str(error), next=error.hint)
         finally:
@@ -179,8 +219,7 @@ class Retrainer:
         events: Iterable[Event] = self._records.events(self._seq, self._subject)
         for event in events:
             self._seq = event.seq
-            if event.verb.startswith("retrain."):
-                self._history.add(event)
+            self._history.add(event)
         return self._history
 
     def _commit(self, verb: str, *, actor: str = ACTOR, **body: Any) -> None:

@@ -20,8 +20,12 @@ from fairlead.ports import Blobs
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Table", "fetch", "halves", "numbers_of", "read", "seconds_of",
+__all__ = ["KNOWN", "ROW", "Table", "fetch", "halves", "numbers_of", "read", "seconds_of",
            "table_of"]  # fmt: skip
+
+ROW, KNOWN = "prediction_id", "label_known_at"
+"""Columns of a table made from the prediction log: whose row it is, and since when its truth was
+known where the project names no column for it."""
 
 FEWEST = 10
 """Rows that each half must have."""
@@ -69,13 +73,17 @@ class _Folder:
     def put(self, data: bytes | Path) -> str:
         raise Missing("a job stores nothing: it leaves files in its folder")
 
+    def delete(self, digest: str) -> None:
+        raise Missing("a job deletes nothing: its folder goes with it")
+
 
 def table_of(artifact: Artifact, known_at: str = "") -> Table:
     """A dataset or features as a table. Raises Invalid for anything else."""
     if not isinstance(artifact.spec, DatasetSpec | FeaturesSpec):
         raise Invalid(f"{artifact.ref.short} is no table", hint="name a dataset or features")
-    table = Table(spec=artifact.spec)
-    return Table(spec=artifact.spec, known_at=known_at if known_at in table.schema.names else "")
+    names = Table(spec=artifact.spec).schema.names
+    known = next((name for name in (known_at, KNOWN) if name in names), "")
+    return Table(spec=artifact.spec, known_at=known)
 
 
 def fetch(table: Table, blobs: Blobs, folder: Path) -> None:

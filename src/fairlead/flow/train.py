@@ -28,14 +28,14 @@ from fairlead.core.run import Run, Value
 from fairlead.core.schema import Schema
 from fairlead.core.target import classes_of, task_of
 from fairlead.errors import Conflict, FairleadError, Invalid, Missing
-from fairlead.flow import evaluate, replay
+from fairlead.flow import evaluate, replay, warm
 from fairlead.flow.evaluate import EvaluateJob, lenient, refused
 from fairlead.flow.job import Flavors, Matrix, answer, submit, workspace
 from fairlead.flow.measure import Rows, numbers
 from fairlead.flow.outline import profile
 from fairlead.flow.reference import REFERENCE, newest, refer
 from fairlead.flow.replay import ReplayJob
-from fairlead.flow.rows import Table, fetch, halves, numbers_of, read, seconds_of, table_of
+from fairlead.flow.rows import ROW, Table, fetch, halves, numbers_of, read, seconds_of, table_of
 from fairlead.ports import Blobs, Change, Clock, Compute, Records
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["TrainData", "TrainJob", "Trained", "environment", "run_job", "train"]
 
 SAMPLES_FILE, PROFILE = "samples.json", "profile.msgpack"
-FILES = frozenset({"model.onnx", "model.skops", "types.json", SAMPLES_FILE, PROFILE, REFERENCE})
+FILES = frozenset({"model.onnx", "model.skops", "types.json", SAMPLES_FILE, PROFILE, REFERENCE}) | warm.FILES
 SAMPLES = 64
 PROOF_ROWS = 5_000
 NOBODY = Ref("model", "", "")
@@ -58,8 +58,10 @@ class TrainData(Struct, frozen=True, kw_only=True, eq=False):
 
     `X`: float32 [n, width], missing values are NaN; `names`: its columns. `y`: class index of each
     row as int64 (position in `classes`; classes[1] is the positive one of two), or the number to
-    predict as float64. `frame`: the same rows as a polars table of named columns. `time`: UTC
-    seconds of each row, None without a time. `categorical`: columns of X that hold category codes.
+    predict as float64. `frame`: the same rows as a polars table of named columns, with the
+    sensitive ones that X leaves out. `time`: UTC seconds of each row, None without a time. `categorical`: columns of X that hold category codes.
+    With `train.warm_start`, `last` is the fitted estimator of the model that serves (None the first
+    time) and X is read as it read it; `fresh`: the rows that it had not learnt from.
     """
 
     X: Matrix
@@ -71,10 +73,14 @@ class TrainData(Struct, frozen=True, kw_only=True, eq=False):
     time: NDArray[np.float64] | None
     categorical: tuple[int, ...]
     seed: int
+    last: Any = None
+    fresh: NDArray[np.bool_]
 
 
 class TrainJob(Struct, frozen=True, tag="train", kw_only=True):
-    """Everything the job process needs. `code`: path of the user's file, `digest`: of its bytes."""
+    """Everything the job process needs. `code`: path of the user's file, `digest`: of its bytes.
+    `beside`: sensitive columns that the model does not read, but its training may, to weigh rows.
+    `remember`: leave a state behind; `last`: begin with that of this model."""
 
     table: Table
     split: Split
@@ -84,6 +90,9 @@ class TrainJob(Struct, frozen=True, tag="train", kw_only=True):
     digest: str
     params: dict[str, Value]
     unseen: Unseen = "other"
+    beside: tuple[str, ...] = ()
+    remember: bool = False
+    last: warm.Last | None = None
 
 
 class Trained(Struct, frozen=True, kw_only=True):
@@ -107,35 +116,33 @@ def train(
     table: Artifact, data: DataSection, section: TrainSection, *, name: str, root: Path,
     records: Records, blobs: Blobs, compute: Compute, clock: Clock, jobs: Path, actor: str,
     params: Mapping[str, Value] | None = None, since: float = 0.0, until: float = 0.0,
-    unseen: Unseen = "other", on_progress: Callable[[str], None] = lambda text: None,
+    unseen: Unseen = "other", last: Artifact | None = None,
+    on_progress: Callable[[str], None] = lambda text: None,
 ) -> Artifact:  # fmt: skip
     """Train on a dataset or on features; the model is stored with its run ("model.trained").
 
     `name`: of the model. `root`: folder of the project, in which `section.code` lies. `params` go
     over those of the manifest. `since`, `until`: UTC seconds that bound the rows (0, or infinity:
-    no bound). `unseen`: what becomes of a category not seen in training. Raises Invalid with the
-    end of the traceback when the user's code fails; the failed run is recorded all the same.
+    no bound). `unseen`: what becomes of a category not seen in training. `last`: the model to begin
+    with, for `section.warm_start`. Raises Invalid with the end of the user's traceback; the run is recorded.
     """
     code = _code(root, section.code)
     chosen = {**section.params, **(params or {})}
-    split = Split(since=max(since, 0.0), until=0.0 if until == np.inf else until,
-                  test=section.test, seed=section.seed)  # fmt: skip
-    started = clock.now()
-    run = Run(id="", verb="train", state="failed", inputs=(table.ref,), params=chosen,
-              code=blobs.put(code.read_bytes()), seed=section.seed, started_at=started,
-              ended_at=started)  # fmt: skip
-    run = changed(run, id=digest(("train", name, run))[:16])
+    split = _split(section, since, until)
+    begin = warm.last_of(last) if section.warm_start else None
+    run = _begun(name, table.ref, begin, blobs.put(code.read_bytes()), chosen, section.seed, clock.now())
     with workspace(jobs) as folder:
         try:
             source = table_of(table, data.known_at)
             on_progress(f"fetching {source.rows:,} rows")
             fetch(source, blobs, folder)
+            warm.fetch(begin, blobs, folder)
             job = TrainJob(table=source, split=split, task=data.task, code=str(code), params=chosen,
-                           digest=run.code, columns=_columns(source.schema, data), unseen=unseen)  # fmt: skip
+                           digest=run.code, columns=_columns(source, data), unseen=unseen,
+                           beside=_beside(source.schema, data), remember=section.warm_start, last=begin)  # fmt: skip
             run = changed(run, job=blobs.put(canonical(changed(job, code=section.code))))
             on_progress(f"training {section.code}")
-            made = submit("job", job, folder, compute, Trained,
-                          cells=source.rows * len(job.columns))  # fmt: skip
+            made = submit("job", job, folder, compute, Trained, cells=source.rows * len(job.columns))
             run = changed(run, sources={n: blobs.put(t.encode()) for n, t in made.sources.items()})
         except FairleadError as error:
             _record_failure(run, error, records, clock, actor)
@@ -143,6 +150,20 @@ def train(
         on_progress("storing the model")
         spec = _spec(made, source, run, split, folder, blobs)
     return _keep(made, name_of(name, spec), spec, table.ref, run, records, clock, actor)
+
+
+def _split(section: TrainSection, since: float, until: float) -> Split:
+    return Split(since=max(since, 0.0), until=0.0 if until == np.inf else until,
+                 test=section.test, seed=section.seed)  # fmt: skip
+
+
+def _begun(name: str, table: Ref, last: warm.Last | None, code: str, params: dict[str, Value],
+           seed: int, at: float) -> Run:  # fmt: skip
+    """A run that failed, until it is known to have ended well."""
+    inputs = (table,) if last is None else (table, last.model)
+    run = Run(id="", verb="train", state="failed", inputs=inputs, params=params, code=code, seed=seed,
+              started_at=at, ended_at=at)  # fmt: skip
+    return changed(run, id=digest(("train", name, run))[:16])
 
 
 def _record_failure(
@@ -189,11 +210,17 @@ def _code(root: Path, name: str) -> Path:
     return code
 
 
-def _columns(schema: Schema, data: DataSection) -> tuple[str, ...]:
+def _columns(table: Table, data: DataSection) -> tuple[str, ...]:
     """What a model may learn from: neither the truth nor what is known only with it, nor the
     row's own moment and name, which never come again. Views still reach rows by both."""
-    hidden = {schema.target, schema.time, schema.entity, data.known_at, *data.ignore}
-    return tuple(n for n in schema.names if n not in hidden)
+    schema = table.schema
+    roles = {schema.target, schema.time, schema.entity, data.known_at, table.known_at, ROW}
+    return tuple(n for n in schema.names if n not in roles | set(data.ignore))
+
+
+def _beside(schema: Schema, data: DataSection) -> tuple[str, ...]:
+    """Sensitive columns that are ignored."""
+    return tuple(n for n in data.sensitive if n in schema.names and n in data.ignore)
 
 
 def _spec(made: Trained, table: Table, run: Run, split: Split, folder: Path, blobs: Blobs) -> ModelSpec:  # fmt: skip
@@ -219,7 +246,7 @@ def _keep(
     now = clock.now()
     done = changed(run, state="done", outputs=(ref,), environment=spec.environment, ended_at=now,
                    evidence=tuple(changed(e, subject=ref) for e in made.evidence))  # fmt: skip
-    model = Artifact(ref=ref, spec=spec, parents=(table,), run=done.id, created_at=now)
+    model = Artifact(ref=ref, spec=spec, parents=run.inputs, run=done.id, created_at=now)
     body = {"run": done.id, "table": str(table), "flavor": made.flavor, "why": made.why,
             "proof": str(made.proof), "rows": made.rows[0], "held_out": made.rows[1]}  # fmt: skip
     records.commit(Change(at=now, actor=actor, verb="model.trained", subject=str(ref), body=body,
@@ -230,7 +257,7 @@ def _keep(
 def _work(job: TrainJob, folder: Path, flavors: Flavors) -> Trained:
     """The part in the job process."""
     schema = job.table.schema
-    frame = read(folder, job.table, job.split, job.columns)
+    frame = read(folder, job.table, job.split, [*job.columns, *job.beside])
     part, rest = halves(frame, job.table, job.split)
     del frame
     target = part.get_column(schema.target)
@@ -238,16 +265,17 @@ def _work(job: TrainJob, folder: Path, flavors: Flavors) -> Trained:
         schema.target, schema.column(schema.target).dtype, target.n_unique())  # fmt: skip
     classes = classes_of(schema.target, task, () if task == "regression" else target.unique())
     chosen = changed(schema, columns=tuple(schema.column(c) for c in job.columns), target="")
-    encoding = flavors.fit_encoding(part, chosen, unseen=job.unseen)
+    encoding = job.last.encoding if job.last else flavors.fit_encoding(part, chosen, unseen=job.unseen)
     of = _read(schema, encoding)
     known = profile(part, of)
     (folder / PROFILE).write_bytes(msgspec.msgpack.encode(known))
     recent = newest(part, rest, schema.time, of)
-    data = _data(job, flavors, part, encoding, task, classes)
+    data = _data(job, flavors, part, encoding, task, classes, warm.start(job.last, classes, folder, flavors))
     rows = (part.height, rest.height)
-    del part
     estimator = _call(job, data)
-    del data
+    if job.remember:
+        warm.keep(estimator, part, schema.time, folder, flavors)
+    del data, part
     matrix = flavors.transform(rest, lenient(encoding))
     flavor, proof, why = flavors.export(estimator, matrix[:PROOF_ROWS], task, len(classes), folder)
     _samples(folder, flavors, rest, encoding, matrix, estimator, (task, len(classes)))
@@ -270,18 +298,20 @@ def _read(schema: Schema, encoding: Encoding) -> Schema:
 
 
 def _data(job: TrainJob, flavors: Flavors, part: "pl.DataFrame", encoding: Encoding, task: Task,
-          classes: tuple[str, ...]) -> TrainData:  # fmt: skip
+          classes: tuple[str, ...], begun: warm.Start | None) -> TrainData:  # fmt: skip
     target, time = job.table.schema.target, job.table.schema.time
     y: NDArray[Any] = numbers_of(part, target, task, classes)
     if task != "regression":
         y = y.astype(np.int64)
+    at = seconds_of(part, time) if time else None
     codes, left = [], 0
     for column in encoding.columns:
         codes += [left] if isinstance(column, Codes) else []
         left += Encoding((column,)).width
-    return TrainData(X=flavors.transform(part, encoding), y=y, frame=part.select(job.columns),
+    return TrainData(X=flavors.transform(part, encoding), y=y, frame=part.select(*job.columns, *job.beside),
                      names=encoding.names, task=task, classes=classes, seed=job.split.seed,
-                     time=seconds_of(part, time) if time else None, categorical=tuple(codes))  # fmt: skip
+                     time=at, categorical=tuple(codes), last=begun.estimator if begun else None,
+                     fresh=warm.fresh(begun, at, part.height))  # fmt: skip
 
 
 def _call(job: TrainJob, data: TrainData) -> Any:

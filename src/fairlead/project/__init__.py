@@ -4,14 +4,15 @@ from collections.abc import Collection
 from pathlib import Path
 
 from fairlead.adapters.sources import tables
-from fairlead.project.recalling import Recalling
+from fairlead.project.erasing import Erasing
+from fairlead.project.explaining import Explaining
+from fairlead.project.imaging import Imaging
 from fairlead.project.rehearsing import Rehearsing
-from fairlead.project.telling import Telling
 
 __all__ = ["Project", "read_table"]
 
 
-class Project(Telling, Recalling, Rehearsing):
+class Project(Erasing, Rehearsing, Explaining, Imaging):
     """A folder with a `fairlead.yaml`, and everything Fairlead can do with it.
 
     Every verb reads the records and the blobs, does its work, and writes what it did into the

@@ -1,15 +1,17 @@
 """What a project does to live traffic: releases, by plan or by hand."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 
 from fairlead.core.catalogue import plan_of, release_checks
+from fairlead.core.identity import LOOP
 from fairlead.core.manifest import ReleaseSection
 from fairlead.core.ref import Ref
 from fairlead.core.release import Phase, Release
 from fairlead.core.traffic import TrafficPlan
-from fairlead.errors import Invalid
+from fairlead.errors import Conflict, Forbidden, Invalid
 from fairlead.flow import loop, parcel, release
 from fairlead.project.governing import Governing
 
@@ -38,14 +40,22 @@ class Acting(Governing):
     ) -> Release:  # fmt: skip
         """Begin to release a package, or several beside each other (A/B/n, bandit).
 
-        `glass`: why it starts without the approval it needs. Raises Forbidden without one, Conflict when a release is under way, and what `flow.release.start` raises.
+        `glass`: why it starts without the approval it needs. Raises Forbidden without one (the loop
+        then asks for it), Conflict when a release is under way, and what `flow.release.start` raises.
         """
         packages = (package,) if isinstance(package, Ref) else tuple(package)
         caller, plan = self.caller("release"), plan or self.plan()
         for ref in packages:
             parcel.check_origin(ref, self.manifest.environment.accepts, self.records)
-        begun = release.start(self.records, self.clock, self.name, packages, plan, actor=caller.name, force=force,
-                              consent=lambda: self.desk(caller).consent(packages, plan, glass))  # fmt: skip
+        desk = self.desk(caller)
+        try:
+            begun = release.start(self.records, self.clock, self.name, packages, plan, actor=caller.name, force=force,
+                                  consent=lambda: desk.consent(packages, plan, glass))  # fmt: skip
+        except Forbidden as error:
+            if caller.name == LOOP:
+                with suppress(Conflict):
+                    error.hint = f"`fairlead approval show {desk.request(packages, plan).approval.id}`"
+            raise
         return self._published(begun)
 
     def pause(self, release_id: str) -> Release:

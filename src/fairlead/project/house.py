@@ -1,5 +1,6 @@
 """The house a project is built on: its folder, its manifest, and the doors to the outside."""
 
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache, partial
@@ -23,6 +24,7 @@ from fairlead.errors import Invalid
 from fairlead.flow.observe import Observer
 from fairlead.flow.respond import Patrol, Responder
 from fairlead.flow.retrain import Retrainer
+from fairlead.flow.trigger import Trigger
 from fairlead.ports import Blobs, Clock, Compute, Online, PredictionLog, Records, Router
 from fairlead.settings import MANIFEST, STATE, Settings, child_environment, settings, token
 
@@ -54,7 +56,7 @@ class House:
         self._closing = ExitStack()
         self._observer: Observer | None = None
         self._retrainer: Retrainer | None = None
-        self._patrol: tuple[Responder, Patrol] | None = None
+        self._patrol: tuple[Responder, Patrol, Trigger] | None = None
 
     @classmethod
     def open(cls, root: Path, chosen: Settings | None = None, *, unattended: bool = False) -> Self:
@@ -65,7 +67,10 @@ class House:
         chosen = chosen or settings()
         manifest = manifests.load(root / MANIFEST)
         state = root / STATE
-        state.mkdir(mode=0o700, exist_ok=True)
+        # What is written from here on is for this user only.
+        os.umask(0o077)
+        state.mkdir(exist_ok=True)
+        state.chmod(0o700)
         records = SqliteRecords(state / "records.db")
         project = cls(
             root, manifest, records=records, blobs=LocalBlobs(state / "blobs"),

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from fairlead.adapters.sources import tables
 from fairlead.core.artifact import PackageSpec
-from fairlead.core.duration import seconds
 from fairlead.core.event import Event
+from fairlead.core.fairness import crossings
 from fairlead.core.feature import FeatureView
 from fairlead.core.monitor import Monitor, budget, monitors, ready_made, spacing
 from fairlead.core.prediction import Feedback
@@ -26,6 +26,7 @@ from fairlead.flow.observe import Observer
 from fairlead.flow.reference import reference_of
 from fairlead.flow.respond import Patrol, Responder
 from fairlead.flow.retrain import Retrainer
+from fairlead.flow.trigger import Trigger
 from fairlead.project.acting import Acting
 from fairlead.project.making import Making
 
@@ -78,18 +79,16 @@ class Living(Making, Acting):
         return monitors(ready_made(own) if self.manifest.watch.ready_made else own)
 
     def tick(self) -> list[Event]:
-        """One turn of the loop: move the running release, then judge what monitors are due."""
+        """One turn of the loop: move the running release, then judge what monitors are due,
+        then ask for a retraining if something but an alert wants one."""
         if self._patrol is None:
             self._patrol = self._wire()
-        responder, patrol = self._patrol
+        responder, patrol, trigger = self._patrol
         events = loop.tick(self.records, self.router, self.clock, self.observer().observe,
                            responder.release, service=self.name)  # fmt: skip
-        return [*events, *patrol.turn(self.clock.now())]
-
-    def expire(self) -> int:
-        """Delete predictions and labels older than log.retention; how many files went."""
-        span = self.manifest.log.retention
-        return self.log.expire(self.clock.now() - seconds(span)) if span else 0
+        alerts = patrol.turn(self.clock.now())
+        trigger.turn(self.clock.now())
+        return [*events, *alerts]
 
     def retrainer(self) -> Retrainer:
         """Asks for retrainings, and carries them out one at a time; remembers what it has read."""
@@ -98,12 +97,13 @@ class Living(Making, Acting):
                                         self.manifest.retrain)  # fmt: skip
         return self._retrainer
 
-    def _wire(self) -> tuple[Responder, Patrol]:
+    def _wire(self) -> tuple[Responder, Patrol, Trigger]:
         responder = Responder(self.records, self.clock, self.name, rollback=self.rollback,
                               retrain=self.retrainer().request, hold=self.hold)  # fmt: skip
         patrol = Patrol(self.observer(), responder, self.records, self.name, self.monitors(),
                         per_quarter=self._alarms())  # fmt: skip
-        return responder, patrol
+        trigger = Trigger(self.observer(), self.retrainer(), self.records, self.name, self.manifest.retrain)
+        return responder, patrol, trigger
 
     def _read_source(self, source: str, views: Sequence[FeatureView]) -> "pl.DataFrame":
         moments = {v.time for v in views if v.source == source} - {""}
@@ -129,7 +129,7 @@ class Living(Making, Acting):
             self.log, self.records, self.name, slow=self.manifest.release.slow_ms / 1000, keep=keep,
             reference=self._reference, held=self._held, slices=self._slices(),
             hidden=hidden(self.manifest.log), spacing=spacing(self.monitors(), self._alarms()),
-            skew=self._skew,
+            skew=self._skew, crossed=crossings(self.manifest.data.sensitive),
         )  # fmt: skip
 
     def _slices(self) -> tuple[str, ...]:

@@ -9,14 +9,16 @@ from typing import Any
 import msgspec
 
 from fairlead.adapters.sources import tables
-from fairlead.core.artifact import Artifact, DatasetSpec, name_of
+from fairlead.core.artifact import Artifact, DatasetSpec, FeaturesSpec, name_of
 from fairlead.core.decision import Decision
 from fairlead.core.feature import FeatureView
 from fairlead.core.ref import Ref
 from fairlead.core.run import Value
-from fairlead.core.schema import SchemaDiff
+from fairlead.core.schema import SchemaDiff, widen
 from fairlead.errors import Invalid, Missing
 from fairlead.flow import data, features, gate, package, train
+from fairlead.flow.harvest import harvest
+from fairlead.flow.rows import ROW
 from fairlead.ports import Change
 from fairlead.project.house import House, Progress, quiet
 
@@ -37,7 +39,7 @@ class Making(House):
         path = source or self.root / section.source
         return self._commit(
             self.name, path, target=section.target, time=section.time, entity=section.entity,
-            known_at=section.known_at, ignore=section.ignore, accept_breaking=accept_breaking,
+            known_at=section.known_at, ignore=section.dropped, accept_breaking=accept_breaking,
         )  # fmt: skip
 
     def append(self, source: Path) -> tuple[Artifact, SchemaDiff]:
@@ -48,8 +50,44 @@ class Making(House):
         moments = {self.manifest.data.time, self.manifest.data.known_at} - {""}
         read = tables.read(source, target=self.manifest.data.target, moments=moments,
                            contract=spec.contract)  # fmt: skip
-        grown, change = data.append(read.frame, self.blobs, spec, ignore=self.manifest.data.ignore)
+        grown, change = data.append(read.frame, self.blobs, spec, ignore=self.manifest.data.dropped)
         return self._keep(self.name, grown, change, source.name, (newest.ref,)), change
+
+    def harvest(self, since: float = 0.0, until: float = inf) -> Artifact:
+        """Commit the labelled predictions of since <= time < until as a dataset version of its own,
+        ``<service>.log``, joined with the features as they were served.
+
+        It descends from the packages that answered. Raises what `flow.harvest` raises.
+        """
+        section, views = self.manifest.data, self.views()
+        contract = _dataset(self.dataset()).contract
+        until = min(until, self.clock.now())
+        found = harvest(self.log, self.name, contract, views, since=since, cut=until,
+                        known_at=section.known_at, acted_on=self.manifest.retrain.acted_on)  # fmt: skip
+        served = [o for view in views for o in view.outputs]
+        rows = found.frame.drop(served)
+        entity = contract.entity if contract.entity in rows.columns else ""
+        spec, _ = data.snapshot(rows, self.blobs, target=contract.target, time=contract.time, entity=entity)
+        promised = tuple(c for c in contract.columns if c.name in rows.columns)
+        base = msgspec.structs.replace(contract, columns=promised, entity=entity)
+        spec = msgspec.structs.replace(spec, contract=widen(base, spec.contract))
+        ref = name_of(f"{self.name}.log", spec)
+        made = Artifact(ref=ref, spec=spec, parents=found.packages, created_at=self.clock.now())
+        ids = found.frame.get_column(ROW)
+        self._record("data.harvested", made, {
+            "rows": spec.rows, "since": since, "until": until, "left_out": found.left_out,
+            "first": ids[0], "last": ids[-1]})  # fmt: skip
+        if not views:
+            return made
+        joined = features.keep(found.frame, made, views, self.blobs, self.clock.now())
+        self._record("features.served", joined, {"rows": spec.rows, "views": [v.name for v in views]})
+        return joined
+
+    def fresh(self, since: float, until: float) -> Artifact:
+        """What a retraining learns from, as `retrain.source` says: the table, or the log."""
+        if self.manifest.retrain.source == "log":
+            return self.harvest(since, until)
+        return self.snapshot()[0]
 
     def dataset(self, ref: Ref | None = None) -> Artifact:
         """A dataset version, the newest by default. Raises Missing."""
@@ -96,12 +134,15 @@ class Making(House):
         Raises Invalid with the end of the traceback when train.py fails.
         """
         self.caller("make")
-        table = self.materialize(self.dataset(dataset), on_progress)
+        table = self.dataset(dataset)
+        if not isinstance(table.spec, FeaturesSpec):
+            table = self.materialize(table, on_progress)
         return train.train(
             table, self.manifest.data, self.manifest.train, name=self.name, root=self.root,
             records=self.records, blobs=self.blobs, compute=self.compute, clock=self.clock,
             jobs=self.state / "jobs", actor=self.actor, params=params, since=since, until=until,
             unseen=self.manifest.train.unseen, on_progress=on_progress,
+            last=gate.baseline_of(self.records, self.name),
         )  # fmt: skip
 
     def gate(self, model: Ref, on_progress: Progress = quiet) -> Decision:

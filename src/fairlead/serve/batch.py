@@ -275,8 +275,11 @@ class Lane:
     def _look(self, reason: Path) -> None:
         """Not there: still loading, or is there word why it cannot be loaded?"""
         try:
-            found = f"it cannot be loaded: {reason.read_text()}"
+            said = reason.read_text()
         except OSError:
+            said = ""
+        found = f"it cannot be loaded: {said}"
+        if not said:
             slow = not self.ready_once and perf_counter() - self._since > self.loading
             found = f"it was not loaded within {self.loading:g} s" if slow else ""
         if found != self.reason:

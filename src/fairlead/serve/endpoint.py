@@ -128,7 +128,9 @@ def _name(host: str) -> str:
 
 
 def _ours(origin: str) -> bool:
-    return not origin or is_loopback(_name(origin.partition("://")[2]))
+    """Whether a page of this machine asks, or no page; what a sandbox or a file sends (``null``) is none."""
+    _, _, host = origin.partition("://")
+    return not origin or (bool(host) and is_loopback(_name(host)))
 
 
 def _declared(endpoint: Endpoint[T], known: Collection[str]) -> None:

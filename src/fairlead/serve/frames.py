@@ -23,12 +23,14 @@ _ANSWER = Layout("<IIB")
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True):
-    """Who answers: process id, the digest it holds, float32 per row in (`width`) and out (`k`)."""
+    """Who answers: process id, the digest it holds, float32 per row in (`width`) and out (`k`), and
+    what confines it (serve/sandbox.py) by its own word."""
 
     pid: int
     digest: str
     width: int
     k: int
+    sandbox: tuple[str, ...] = ()
 
 
 def question(number: int, rows: int, data: bytes) -> bytes:

@@ -6,11 +6,24 @@ from pathlib import Path
 import msgspec
 
 from fairlead.core.artifact import PackageSpec
+from fairlead.core.weights import check_form
 from fairlead.errors import Corrupt, Missing
 
-__all__ = ["files", "read", "width_out"]
+__all__ = ["files", "identify", "read", "width_out"]
 
 SPEC = "package.json"
+
+
+def identify(directory: Path) -> str:
+    """The digest of the package in a folder of any name; `read` and `files` hold it to that.
+
+    Raises Missing.
+    """
+    try:
+        return sha256((directory / SPEC).read_bytes()).hexdigest()
+    except OSError as error:
+        raise Missing(f"no package in {directory}: {error.strerror}",
+                      hint="a package's folder holds package.json; `fairlead image pull` writes one") from error  # fmt: skip
 
 
 def read(directory: Path) -> PackageSpec:
@@ -51,6 +64,7 @@ def files(directory: Path, spec: PackageSpec) -> dict[str, bytes]:
         if sha256(data).hexdigest() != digest:
             raise Corrupt(f"{name} of package {directory.name[:12]} does not match its digest",
                           hint="restore the package from the blobs: nothing of it was loaded")  # fmt: skip
+        check_form(name, data[:16])
     return found
 
 

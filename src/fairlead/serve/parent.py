@@ -38,11 +38,11 @@ class Care(Protocol):
         above `WILD` it is killed."""
 
 
-def keep(work: Callable[[int], int], care: Callable[[], Care] | None = None) -> int:
+def keep(work: Callable[[int], int], care: Callable[[int], Care] | None = None) -> int:
     """Fork workers, one at a time, until told to stop (SIGTERM, or the end of standard input).
 
     `work(lifeline)` runs in the child and returns its exit status; `lifeline` is a descriptor that
-    ends when this process dies. `care()` is called before each fork. A number on standard input is
+    ends when this process dies. `care(niceness)` is called before each fork. A number on standard input is
     the niceness that workers are to have. Must run in a process with no threads of its own that
     hold locks. Returns 0.
     """
@@ -78,7 +78,7 @@ class _Child:
 
 
 class _Parent:
-    def __init__(self, work: Callable[[int], int], care: Callable[[], Care] | None) -> None:
+    def __init__(self, work: Callable[[int], int], care: Callable[[int], Care] | None) -> None:
         self.work, self.care = work, care
         self.wake, waker = os.pipe()
         for end in (self.wake, waker):
@@ -155,7 +155,7 @@ class _Parent:
                 return
         sys.stdout.flush()
         sys.stderr.flush()
-        care = self.care() if self.care is not None else None
+        care = self.care(self.nice) if self.care is not None else None
         ours, theirs = os.pipe()
         pid = os.fork()
         if not pid:

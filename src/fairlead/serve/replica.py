@@ -10,6 +10,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Mapping
+from io import FileIO
 from pathlib import Path
 
 import msgspec
@@ -21,12 +22,13 @@ from fairlead.errors import Corrupt, FairleadError
 from fairlead.serve import package
 from fairlead.serve.frames import ERROR, FAREWELL, HELLO, OK, Hello, answer, split
 from fairlead.serve.parent import HAND_OVER, keep
+from fairlead.serve.sandbox import Sandbox
 
 __all__ = ["FAILED", "Bounds", "Opener", "Scorer", "run", "socket_name"]
 
 Matrix = NDArray[np.float32]
 FAILED = ".failed"
-"""Suffix of the file beside the socket that says why a package could not be loaded."""
+"""Suffix of the file beside the socket that says why a package could not be loaded; else empty."""
 WARM_ROWS = (1, 8, 64)
 READ = 1 << 16
 """Bytes read at once. More than malloc serves from its heap would cost three system calls a batch."""
@@ -36,8 +38,10 @@ LAST_LOOK = 50
 """Milliseconds without a batch after which a worker that was told to stop does."""
 STUCK = struct.pack("ll", 5, 0)
 """A gateway that takes no answer for 5 s is given up."""
-EXPENDABLE, MOST_EXPENDABLE = "500", "800"
+EXPENDABLE, MOST_EXPENDABLE = b"500", b"800"
 """Whom the kernel ends first when the machine has no memory left: a replica, and before it a shadow."""
+MOST = 8
+"""A worker gets no memory beyond this multiple of what it may grow by; at half of it, it is killed."""
 
 
 Scorer = Callable[[Matrix], Matrix]
@@ -61,36 +65,50 @@ def socket_name(digest: str, place: int) -> str:
     return f"{digest[:16]}-{place}.sock"
 
 
-def run(directory: Path, path: Path, opener: Opener, bounds: Bounds) -> int:
+def run(
+    directory: Path, path: Path, opener: Opener, bounds: Bounds, box: Sandbox | None = None
+) -> int:
     """Verify, open and warm up the package, then answer on the unix socket `path` until told to stop.
+    The model is opened and runs in `box`; what needs the disk is done before that.
 
     When the package cannot be loaded the reason is written beside the socket and 3 is returned;
     when that takes too long the process ends by SIGALRM, whatever the model is doing.
     """
-    failed = path.with_name(path.name + FAILED)
+    with _bind(path) as listener, _rank() as rank:
+        loaded = _load(directory, path, opener, bounds, box)
+        if loaded is None:
+            return 3
+        # Only now: whoever can connect meets a loaded package.
+        listener.listen(64)
+        pulses: list[_Pulse] = []
+
+        def care(nice: int) -> _Care:
+            pulses[:] = [_Pulse()]
+            _volunteer(rank, nice)
+            return _Care(pulses[0], bounds)
+
+        return keep(lambda line: _Worker(*loaded, listener, pulses[0], box).run(line), care)
+
+
+def _load(
+    directory: Path, path: Path, opener: Opener, bounds: Bounds, box: Sandbox | None
+) -> tuple[Scorer, Hello] | None:
+    """None when it cannot be; then the file beside the socket says why."""
+    word = _word(path.with_name(path.name + FAILED))
     signal.setitimer(signal.ITIMER_REAL, bounds.load)
     try:
         spec = package.read(directory)
-        scorer = opener(package.files(directory, spec), spec)
+        files = package.files(directory, spec)
+        measures = box.enter(path.absolute().parent) if box else ()
+        scorer = opener(files, spec)
         width, k = _warm_up(scorer, spec)
     except FairleadError as error:
-        _tell(failed, str(error))
-        return 3
+        _tell(word, str(error))
+        return None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-    failed.unlink(missing_ok=True)
-    hello = Hello(pid=0, digest=directory.name, width=width, k=k)
-    listener = _listen(path)
-    pulses: list[_Pulse] = []
-
-    def care() -> _Care:
-        pulses[:] = [_Pulse()]
-        return _Care(pulses[0], bounds)
-
-    try:
-        return keep(lambda line: _Worker(scorer, hello, listener, pulses[0]).run(line), care)
-    finally:
-        path.unlink(missing_ok=True)
+    _tell(word, "")
+    return scorer, Hello(pid=0, digest=directory.name, width=width, k=k, sandbox=measures)
 
 
 def _warm_up(scorer: Scorer, spec: PackageSpec) -> tuple[int, int]:
@@ -108,19 +126,23 @@ def _warm_up(scorer: Scorer, spec: PackageSpec) -> tuple[int, int]:
     return width, k
 
 
-def _tell(path: Path, reason: str) -> None:
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    fresh.write_text(reason)
-    fresh.replace(path)
+def _word(path: Path) -> int:
+    """The file for a reason, opened while that is allowed. An older reason stays until it is news."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
-def _listen(path: Path) -> socket.socket:
-    """Bound only now: whoever can connect meets a loaded package."""
+def _tell(word: int, reason: str) -> None:
+    """Close the file, with this reason in it."""
+    os.ftruncate(word, os.pwrite(word, reason.encode(), 0))
+    os.close(word)
+
+
+def _bind(path: Path) -> socket.socket:
+    """The address, where nobody listens yet."""
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
     path.chmod(0o600)
-    listener.listen(64)
     listener.setblocking(False)
     return listener
 
@@ -171,9 +193,10 @@ class _Worker:
     """One thread, one batch at a time, in order of arrival."""
 
     def __init__(
-        self, scorer: Scorer, hello: Hello, listener: socket.socket, pulse: _Pulse
-    ) -> None:
-        self.scorer, self.listener, self.pulse = scorer, listener, pulse
+        self, scorer: Scorer, hello: Hello, listener: socket.socket, pulse: _Pulse,
+        box: Sandbox | None,
+    ) -> None:  # fmt: skip
+        self.scorer, self.listener, self.pulse, self.box = scorer, listener, pulse, box
         self.hello = msgspec.structs.replace(hello, pid=os.getpid())
         self.links: dict[int, tuple[socket.socket, bytearray]] = {}
         self.poll = select.poll()
@@ -184,7 +207,8 @@ class _Worker:
         to serve; 0."""
         wake = self._listen_to_signals()
         _die_with_parent()
-        _volunteer()
+        if self.box:
+            self.box.tighten()
         for fd in (self.listener.fileno(), lifeline, wake):
             self.poll.register(fd, select.POLLIN)
         heard = b""
@@ -280,8 +304,16 @@ def _die_with_parent() -> None:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _volunteer() -> None:
-    """Let the kernel end this process, rather than the gateway, when it runs out of memory."""
-    worth = MOST_EXPENDABLE if os.nice(0) > 0 else EXPENDABLE
+def _rank() -> FileIO:
+    """Where the kernel is told, opened while that is allowed."""
+    try:
+        return FileIO("/proc/self/oom_score_adj", "w")
+    except OSError:  # there is no /proc
+        return FileIO(os.devnull, "w")
+
+
+def _volunteer(rank: FileIO, nice: int) -> None:
+    """Let the kernel end this replica, whose next worker inherits the rank, rather than the gateway,
+    when it runs out of memory."""
     with contextlib.suppress(OSError):  # not every container allows it
-        Path("/proc/self/oom_score_adj").write_text(worth)
+        rank.write(MOST_EXPENDABLE if nice > 0 else EXPENDABLE)

@@ -167,7 +167,8 @@ def _lane(lane: Lane) -> dict[str, Any]:
     reason = lane.defect(perf_counter()) or ""
     state = "failed" if reason else "ready" if pids else "down" if lane.ready_once else "loading"
     return {"state": state, "reason": reason, "replicas": pids,
-            "breaker": "open" if lane.breaker.open else "closed"}  # fmt: skip
+            "breaker": "open" if lane.breaker.open else "closed",
+            "sandbox": next((k.hello.sandbox for k in lane.links if k.hello is not None), ())}  # fmt: skip
 
 
 def _feedback(body: bytes) -> list[Told]:

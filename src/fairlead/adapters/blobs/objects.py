@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from hashlib import file_digest, sha256
 from io import BufferedReader
 from pathlib import Path
@@ -75,6 +76,13 @@ class ObjectBlobs:
     def has(self, digest: str) -> bool:
         """Whether it is stored; says nothing about its bytes."""
         return self._size(digest) is not None
+
+    def delete(self, digest: str) -> None:
+        """Take the bytes away; gone already is fine."""
+        import obstore
+
+        with suppress(Missing):
+            self._answer(digest, lambda: obstore.delete(self._store, _key(digest)))
 
     def _size(self, digest: str) -> int | None:
         import obstore

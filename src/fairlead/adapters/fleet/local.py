@@ -52,6 +52,7 @@ class LocalFleet:
             if slot.gone:
                 slot.bury(now)
                 del self._slots[place]
+                self._sweep(place)
         running: dict[Ref, int] = {}
         for (ref, _), slot in self._slots.items():
             running[ref] = running.get(ref, 0) + slot.running
@@ -70,9 +71,15 @@ class LocalFleet:
         for slot in self._slots.values():
             slot.tell(signal.SIGTERM)
         end = time.monotonic() + GRACE
-        for slot in self._slots.values():
+        for place, slot in self._slots.items():
             slot.wait(end)
+            self._sweep(place)
         self._slots.clear()
+
+    def _sweep(self, place: tuple[Ref, int]) -> None:
+        """Remove what a replica leaves beside the others: it may not do so itself."""
+        for left in self._run.glob(self._socket(place[0].digest, place[1]) + "*"):
+            left.unlink(missing_ok=True)
 
 
 class _Slot:

@@ -10,6 +10,7 @@ from fairlead.core.manifest import (
     AlertmanagerText,
     AlertsSection,
     AuditSection,
+    CardSection,
     CheckText,
     CommandText,
     DataSection,
@@ -86,6 +87,7 @@ def duration(meaning: str, *, optional: bool = False, zero: bool = False) -> Fie
 COLUMN = "column of the table"
 SERVICE = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
 PER = r"^\d+(\.\d+)? per (day|week|month|quarter|year)$"
+ALLOWANCE = r"^[1-9]\d* per \d+(\.\d+)?(m|h|d|w)$"
 VARIABLE = (r"^$|^[A-Za-z_][A-Za-z0-9_]*$", "the name of an environment variable")
 OWN = "true: the receiver is in the own network or on this machine; else such addresses are refused."
 VIEW = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -102,6 +104,7 @@ FIELDS: Mapping[type[Struct], Mapping[str, Field]] = {
         "serve": text("How predictions are served."),
         "monitors": text("What is watched in production, by name, and what follows."),
         "watch": text("What holds for all monitors together."),
+        "card": text("What people say of the model: cards and packs quote it."),
         "log": text("What the prediction log keeps, and for how long."),
         "alerts": text("Who is told of alerts."),
         "retrain": text("How a retraining goes."),
@@ -140,6 +143,7 @@ FIELDS: Mapping[type[Struct], Mapping[str, Field]] = {
         "test": number("Share of the newest rows held out for the gate.", 0, 1, open=True),
         "seed": number("Start of every random choice.", 0, 2**32 - 1),
         "unseen": text("A category not seen in training is read as `other`, or is an `error` the fallback answers."),
+        "warm_start": text("Hand `train` the estimator of the model that serves, to go on from, and keep that of this one."),
     },
     CheckText: {
         "measure": text("What is measured, such as auc or rmse."),
@@ -147,7 +151,8 @@ FIELDS: Mapping[type[Struct], Mapping[str, Field]] = {
         "min": text("Smallest value that passes."),
         "max": text("Largest value that passes."),
         "parity": number("Smallest accepted ratio of the worst group to the best.", 0, 1),
-        "by": text("For parity: the sensitive or slice column that forms the groups."),
+        "gap": number("Largest accepted difference between two groups.", 0),
+        "by": text("For parity and gap: the sensitive or slice column that forms the groups; a+b for an intersection."),
         "min_n": number("Fewer rows than this are not enough to judge.", 1),
     },
     GateSection: {
@@ -233,6 +238,27 @@ FIELDS: Mapping[type[Struct], Mapping[str, Field]] = {
         "approvals": number("So many people who did not make a package let its release start; 0: none is asked.", 0),
         "expires": duration("An approval that nobody used ends after this."),
     },
+    CardSection: {
+        "risk": text("The class of the EU AI Act; with high, predictions are kept for 183d at least (Art. 19)."),
+        "provider": text("Who answers for the system."),
+        "contact": text("Where questions and complaints go."),
+        "purpose": text("What the model is for."),
+        "users": text("Who works with its answers."),
+        "affected": text("Whose lives its answers touch, groups at risk included."),
+        "out_of_scope": text("What it must not be used for."),
+        "limits": text("Where it is known to be weak, and what follows for its use."),
+        "oversight": text("How people watch over it, and how they overrule it (Art. 14)."),
+        "collection": text("How the data was collected, chosen, labelled and cleaned (Art. 10)."),
+        "measures": text("Why the measures of the gate fit this purpose."),
+        "risks": text("The risks to health, safety and rights, and what is done about each (Art. 9)."),
+        "changes": text("Changes that were planned beforehand, and how they stay within the assessment."),
+        "security": text("Cybersecurity measures around the system (Art. 15)."),
+        "hardware": text("What it runs on, and what it is part of."),
+        "instructions": text("Where the instructions for use are (Art. 13)."),
+        "standards": text("Harmonised standards and other specifications applied."),
+        "declaration": text("Where the EU declaration of conformity is (Art. 47)."),
+        "monitoring": text("Where the plan of post-market monitoring is (Art. 72)."),
+    },
     AuditSection: {
         "checkpoints": text("Places that keep signed checkpoints of the audit log: a folder, an object store (s3://bucket/prefix), a git repository (git+FOLDER)."),
         "every": duration("A checkpoint is signed at least this often while something happens."),
@@ -300,5 +326,12 @@ FIELDS: Mapping[type[Struct], Mapping[str, Field]] = {
     RetrainSection: {
         "window": duration("Train on the rows of this last stretch; empty: on all.", optional=True),
         "cooldown": duration("No second retraining within this time.", zero=True),
+        "every": duration("Train again after this time; empty: not by the calendar.", optional=True),
+        "labels": number("Train again after so many new labels; 0: not for their sake.", 0),
+        "cost": number("What a retraining costs, in any money; 0: not by the cost rule.", 0),
+        "mistake": number("What a wrong answer costs, or 1 of absolute error, in the same money.", 0),
+        "most": text("No more retrainings than this.", ALLOWANCE, "like `10 per 30d`: a number and a duration"),
+        "source": text("What to train on: the table of data, or the prediction log with its labels."),
+        "acted_on": text("Answers that somebody acts upon; their truth is what the action made of it, so the log leaves them out."),
     },
 }  # fmt: skip

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from fairlead.adapters.manifest.walk import Rule, meant, nearest
 from fairlead.core.duration import seconds
+from fairlead.core.fairness import FORMS, parts
 from fairlead.core.manifest import (
     AggregateText,
     AlertmanagerText,
@@ -22,13 +23,16 @@ from fairlead.core.manifest import (
     MonitorText,
     ReceiverText,
     ReleaseSection,
+    RetrainSection,
     SlackText,
     StepText,
     WebhookText,
 )
 from fairlead.core.metrics import METRICS
-from fairlead.core.monitor import FAMILIES, MEASURES
+from fairlead.core.monitor import BETWEEN, FAMILIES, MEASURES
 from fairlead.core.replay import FLIPS, KS, SHIFT, UNANSWERED
+from fairlead.core.retention import HALF_YEAR
+from fairlead.core.shapley import ATTRIBUTION, RANK
 from fairlead.core.traffic import DAY
 
 __all__ = ["RULES"]
@@ -95,12 +99,12 @@ def _feature(view: FeatureSection, given: frozenset[str]) -> Found:
 
 def _check(check: CheckText, given: frozenset[str]) -> Found:
     bounded = check.min is not None or check.max is not None
-    forms = [check.no_worse is not None, bounded, check.parity is not None]
+    forms = [check.no_worse is not None, bounded, check.parity is not None, check.gap is not None]
     if sum(forms) != 1:
-        yield "", "exactly one of `no_worse`, `min`/`max` or `parity` says what passes"
+        yield "", "exactly one of `no_worse`, `min`/`max`, `parity` or `gap` says what passes"
     yield from _ordered(check.min, check.max)
-    if check.parity is not None and not check.by:
-        yield "", "`parity` needs `by`: the column that forms the groups"
+    if (check.parity is not None or check.gap is not None) and not check.by:
+        yield "", "`parity` and `gap` need `by`: the column that forms the groups"
 
 
 def _ordered(low: float | None, high: float | None) -> Found:
@@ -193,7 +197,7 @@ def _gate(manifest: Manifest, groups: list[str]) -> Found:
     data = manifest.data
     for i, check in enumerate(manifest.gate.checks):
         where = f"gate.checks[{i}]"
-        if check.by and check.by not in groups:
+        if not set(parts(check.by, groups) if check.by else ()) <= set(groups):
             yield where, f'"{check.by}" is not listed in data.sensitive or data.slices{meant(nearest(check.by, groups))}'  # fmt: skip
         known = sorted(OTHERS | {m.name for m in METRICS.values() if data.task in ("auto", *m.tasks)})
         if not _measured(check.measure.removeprefix("gain:"), known):
@@ -209,15 +213,44 @@ def _manifest(manifest: Manifest, given: frozenset[str]) -> Found:
             yield f"features.{name}", "a view is named with letters, digits and '_': its columns become name.column"  # fmt: skip
         if view.time and not data.time:
             yield f"features.{name}", "has a time, but data.time is empty: as of when would a row see it?"  # fmt: skip
+    yield from _watched(manifest, groups)
+    yield from _kept(manifest)
+
+
+def _watched(manifest: Manifest, groups: list[str]) -> Found:
     for name, monitor in manifest.monitors.items():
         family, _, column = monitor.measure.partition(":")
         if family not in MEASURES or (column and family not in FAMILIES):
             yield f"monitors.{name}", f'measure "{monitor.measure}" is not one of {", ".join(MEASURES)}{meant(nearest(family, list(MEASURES)))}'  # fmt: skip
+        if family in BETWEEN and (FORMS.get(column, "") != f"{family}:" or "=" in monitor.slice or not monitor.slice):
+            rates = ", ".join(f"{form}{rate}" for rate, form in FORMS.items())
+            yield f"monitors.{name}", f'"{monitor.measure}" is one of {rates}, with slice: COLUMN'
         cut = monitor.slice.partition("=")[0]
-        if cut and cut not in groups:
+        if not set(parts(cut, groups) if cut else ()) <= set(groups):
             yield f"monitors.{name}", f'slice "{monitor.slice}" is not of a column in data.slices or data.sensitive{meant(nearest(cut, groups))}'  # fmt: skip
-        if "retrain" in monitor.then and not data.time:
+        if "retrain" in monitor.then and not manifest.data.time:
             yield f"monitors.{name}", "asks for retraining, which needs data.time to find fresh rows"  # fmt: skip
+
+
+def _kept(manifest: Manifest) -> Found:
+    data, kept = manifest.data, manifest.log.retention
+    if manifest.card.risk == "high" and kept and seconds(kept) < HALF_YEAR:
+        yield "log.retention", f"{kept} is shorter than 183d: logs of a high-risk system (card.risk) are kept for six months at least (EU AI Act, Art. 19 and 26)"  # fmt: skip
+    again = manifest.retrain
+    if (again.every or again.labels or again.cost) and not data.time:
+        yield "retrain", "needs data.time to find fresh rows"
+    if again.source == "log" and not data.time:
+        yield "retrain.source", "log needs data.time: the column that holds when a prediction was asked"
+    lost = sorted({*manifest.log.redact, *manifest.log.drop} - set(data.ignore))
+    if again.source == "log" and lost:
+        yield "retrain.source", f"log cannot teach {', '.join(lost)}, which log.redact or log.drop hide: ignore it in data.ignore, or train on data"  # fmt: skip
+
+
+def _retrain(retrain: RetrainSection, given: frozenset[str]) -> Found:
+    if bool(retrain.cost) != bool(retrain.mistake):
+        yield "", "the cost rule weighs two numbers: `cost` of a retraining and `mistake`"
+    if retrain.acted_on and retrain.source != "log":
+        yield "acted_on", "needs `source: log`: a table does not say what was answered"
 
 
 def _log(log: LogSection, given: frozenset[str]) -> Found:
@@ -230,7 +263,7 @@ def _log(log: LogSection, given: frozenset[str]) -> Found:
 def _measured(measure: str, known: Collection[str]) -> bool:
     """Whether a gate measures this: of held-out rows, or of recorded requests."""
     return (measure in known or measure in REPLAYED or measure.removeprefix("replay:") in known
-            or any(measure.startswith(f) and measure != f for f in EARNED))  # fmt: skip
+            or any(measure.startswith(f) and measure != f for f in (*EARNED, ATTRIBUTION, RANK)))  # fmt: skip
 
 
 RULES = cast(
@@ -238,7 +271,7 @@ RULES = cast(
     {DataSection: _data, AggregateText: _aggregate, FeatureSection: _feature, CheckText: _check,
      ReceiverText: _receiver, WebhookText: _address, SlackText: _address, EmailText: _email,
      AlertmanagerText: _address, CommandText: _command, AlertsSection: _alerts,
-     StepText: _step, ReleaseSection: _release, FeedbackText: _feedback, LogSection: _log, MonitorText: _monitor, Manifest: _manifest},
+     StepText: _step, ReleaseSection: _release, FeedbackText: _feedback, LogSection: _log, RetrainSection: _retrain, MonitorText: _monitor, Manifest: _manifest},
 )  # fmt: skip
 
 

@@ -18,6 +18,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
+
 from fairlead.adapters.online.plans import Plan, facts_of, key, plan_of
 from fairlead.core.feature import FeatureView
 from fairlead.core.ref import canonical
@@ -121,6 +123,27 @@ class SqliteOnline:
         except sqlite3.Error as error:
             raise _translated(error, self._path) from error
         return pushed
+
+    def forget(self, entity: str, value: str) -> int:
+        """Delete all facts about an entity, of every definition a view ever had; return how many.
+
+        The file is rewritten and its log cut, so that no page remembers them.
+        """
+        if self._db is None or self._readonly:
+            raise Conflict(f"{self._path} is not open for writing",
+                           hint="erase in the process that holds the lock")  # fmt: skip
+        gone = 0
+        try:
+            with _transaction(self._db) as db:
+                for table, text in db.execute('SELECT "table", definition FROM views').fetchall():
+                    if msgspec.json.decode(text, type=FeatureView).entity == entity:
+                        gone += db.execute(f"DELETE FROM {table} WHERE entity = ?", (value,)).rowcount
+            if gone:
+                self._db.execute("VACUUM")
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            raise _translated(error, self._path) from error
+        return gone
 
     def _plan(self, view: FeatureView) -> Plan:
         made = self._plans[view] = plan_of(view)

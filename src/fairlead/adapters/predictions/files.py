@@ -5,7 +5,7 @@ Segments remember for each row which journal it came from, so a crash anywhere b
 the segment and deleting the journal shows nothing twice and loses nothing.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,14 +22,15 @@ from fairlead.adapters.predictions.columns import (
     restored_notes,
     table_of,
 )
+from fairlead.adapters.predictions.erasing import asked, meant
 from fairlead.adapters.predictions.journals import Journal, Journals, entries, holding, write
 from fairlead.adapters.predictions.reach import chosen, reaches
 from fairlead.adapters.predictions.segments import KEY, Segment, Segments, newest
 from fairlead.core.answers import Answers, Cursor, Tail, answers_of, matrix
 from fairlead.core.journal import Batch, Entry, Note
-from fairlead.core.prediction import Feedback, Prediction, Reach
+from fairlead.core.prediction import Erased, Feedback, Prediction, Reach
 from fairlead.core.ref import Ref
-from fairlead.errors import Corrupt, Missing, Unavailable
+from fairlead.errors import Conflict, Corrupt, Missing, Unavailable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -143,6 +144,25 @@ class PredictionFiles:
         if damage is not None:
             raise damage
         return moved
+
+    def erase(self, where: Mapping[str, Collection[str]], units: Collection[str]) -> Erased:
+        """Seal what is finished, then rewrite every segment that holds one of these requests.
+
+        Raises Conflict while another process seals, Corrupt for a damaged journal.
+        """
+        self.seal()
+        with self._segments.lock() as mine:
+            if not mine:
+                raise Conflict("another process seals the prediction log", hint="try again in a moment")
+            found = {s: asked(s.path, where, units) for s in self._segments.all("answers")}
+            ids = {i for some in found.values() for i in some}
+            feedback = sum(self._segments.without(s, ids) for s in self._segments.all("feedback"))
+            answers = sum(self._segments.without(s, some) for s, some in found.items())
+            self._segments.sweep()
+        fresh = (p for j in self._journals.all() for e in _entries(j) if isinstance(e, Batch)
+                 for p in predictions_of(e, self._spec_of))  # fmt: skip
+        waiting = sum(meant(p, where, units) for p in fresh)
+        return Erased(answers=answers, feedback=feedback, waiting=waiting)
 
     def expire(self, before: float) -> int:
         """Delete sealed files whose every row is older than `before`; return how many went. Rows in

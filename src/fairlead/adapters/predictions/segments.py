@@ -3,7 +3,7 @@
 import fcntl
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,8 +127,8 @@ class Segments:
                 yield True
 
     def write(self, kind: str, service: str, gateway: str, first: int, last: int,
-              table: "pl.DataFrame") -> None:  # fmt: skip
-        """One file, sorted by id, durable before its name appears."""
+              table: "pl.DataFrame") -> Path:  # fmt: skip
+        """One file, sorted by id, durable before its name appears; where it lies."""
         table = table.sort(KEY[kind], maintain_order=True)
         # Feedback may name anything as its prediction: no id range in those names.
         ends = (table["id"][0], table["id"][-1]) if kind == "answers" else ("", "")
@@ -140,6 +140,23 @@ class Segments:
         sync(draft)
         draft.rename(target)
         sync(self._folder)
+        return target
+
+    def without(self, segment: Segment, ids: Collection[str]) -> int:
+        """Rewrite a segment without the rows of these predictions; how many those were."""
+        import polars as pl
+
+        if not ids:
+            return 0
+        table = pl.read_parquet(segment.path)
+        kept = table.filter(~pl.col(KEY[segment.kind]).is_in(list(ids)))
+        if kept.height == table.height:
+            return 0
+        target = None if kept.is_empty() else self.write(
+            segment.kind, segment.service, segment.gateway, segment.first, segment.last, kept)  # fmt: skip
+        if target != segment.path:
+            segment.path.unlink()
+        return table.height - kept.height
 
     def merge(self) -> int:
         """Join one run of small neighbours; return how many files became one (0: none did)."""

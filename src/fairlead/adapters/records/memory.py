@@ -11,7 +11,7 @@ from fairlead.core.event import Event, follow, seal
 from fairlead.core.ref import Kind, Ref
 from fairlead.core.release import Release, Service
 from fairlead.core.run import Run
-from fairlead.ports import Change
+from fairlead.ports import Change, Stored
 
 __all__ = ["MemoryRecords"]
 
@@ -55,8 +55,22 @@ class MemoryRecords:
         for run in change.runs:
             self._runs.setdefault(run.id, run)
         self._decisions.extend(change.decisions)
+        for stored, clean in change.redacted:
+            self._redact(stored, clean)
         self._releases.update((after.id, after) for _, after in change.releases)
         self._services.update((after.name, after) for _, after in change.services)
+
+    def _redact(self, stored: Stored, clean: Stored) -> None:
+        match clean:
+            case Artifact():
+                self._artifacts[clean.ref] = clean
+            case Run():
+                self._runs[clean.id] = clean
+            case Decision():
+                self._decisions = [clean if d == stored else d for d in self._decisions]
+
+    def compact(self) -> None:
+        """What is replaced in memory is gone."""
 
     def append(self, event: Event) -> None:
         """The event and the head that names it."""

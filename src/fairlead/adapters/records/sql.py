@@ -19,7 +19,7 @@ from fairlead.core.ref import Kind, Ref, canonical
 from fairlead.core.release import Release, Service
 from fairlead.core.run import Run
 from fairlead.errors import Corrupt, Missing, Unavailable
-from fairlead.ports import Change
+from fairlead.ports import Change, Stored
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -113,6 +113,9 @@ class Statements:
             seq=bind("seq"), body=bind("body"))  # fmt: skip
         self.move_service = s.update().where(s.c.name == bind("key")).values(
             seq=bind("seq"), body=bind("body"))  # fmt: skip
+        named = {Artifact: (self.artifact, "ref"), Run: (self.run, "id"), Decision: (self.decision, "body")}
+        self.redact = {kind: t.update().where(t.c[by] == bind("key")).values(body=bind("after"))
+                       for kind, (t, by) in named.items()}  # fmt: skip
         self.move_head = self.head.update().values(seq=bind("seq"), seal=bind("seal"))
 
 
@@ -201,6 +204,11 @@ class SqlRecords:
             connection.execute(sql.decision.insert(), {
                 "subject": str(decision.subject), "seq": seq, "body": _text(decision)})  # fmt: skip
 
+        for stored, clean in change.redacted:
+            values = {"key": _key(stored), "after": _text(clean)}
+            if not connection.execute(sql.redact[type(stored)], values).rowcount:
+                raise moved("record", _key(stored)[:80])
+
     def artifact(self, ref: Ref) -> Artifact:
         return self._one(self._sql.one_artifact, str(ref), Artifact, "artifact")
 
@@ -259,6 +267,16 @@ class SqlRecords:
         if not found:
             raise missing(what, key)
         return found[0]
+
+
+def _key(stored: Stored) -> str:
+    """What a record is found by: decisions have no name but what they say."""
+    match stored:
+        case Artifact():
+            return str(stored.ref)
+        case Run():
+            return stored.id
+    return _text(stored)
 
 
 def _text(value: Any) -> str:

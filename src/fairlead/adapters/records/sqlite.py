@@ -78,6 +78,12 @@ class SqliteRecords(SqlRecords):
                 return ""
             return str(connection.execute(select(version)).scalar() or "")
 
+    def compact(self) -> None:
+        """Rewrite the file, and remove the journal that remembers what stood in it before."""
+        with translated(), _writer(self.path, self._patience), self.engine.connect() as connection:
+            for statement in ("PRAGMA journal_mode=DELETE", "VACUUM", "PRAGMA journal_mode=PERSIST"):
+                connection.exec_driver_sql(statement)
+
     @contextmanager
     def _transaction(self) -> "Iterator[sa.Connection]":
         if self._readonly:

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from fairlead.api.border import Border
-from fairlead.api.cli import govern, live, make, people, release, start, watch
+from fairlead.api.cli import contain, govern, live, make, papers, people, release, start, watch
 from fairlead.api.cli.shape import app
 from fairlead.settings import settings
 
 __all__ = ["ROOMS", "app", "main"]
 
-ROOMS = (start, make, release, live, watch, govern, people)
+ROOMS = (start, make, release, live, watch, govern, people, papers, contain)
 """Importing a room registers its commands."""
 
 

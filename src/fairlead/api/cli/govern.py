@@ -16,11 +16,12 @@ else:
 @app.command("why", rich_help_panel=LIVE)
 def _why(
     prediction: Annotated[str, typer.Argument(show_default=False, help="A prediction id.")],
+    explain: Annotated[bool, typer.Option("--explain", help="Also say what each column did to the answer, and keep it.")] = False,
     project: Project = None,
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Walk from one prediction back to the rows its model learnt from."""
-    audit.why(project, prediction, as_json=as_json)
+    audit.why(project, prediction, explain=explain, as_json=as_json)
 
 
 @app.command("impact", rich_help_panel=LIVE)

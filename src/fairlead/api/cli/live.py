@@ -1,5 +1,6 @@
 """Commands around a running service: serve, predict, bench, feedback, status."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,9 +18,12 @@ def _serve(
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Default: serve.host of the manifest.")] = "",
     port: Annotated[int | None, typer.Option(show_default=False, help="Default: serve.port of the manifest.")] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Have the running service take over this version of Fairlead and the manifest's settings, without losing a request.")] = False,
+    package: Annotated[Path | None, typer.Option("--package", metavar="FOLDER", show_default=False, help="Serve this one package, without a project: a folder that `fairlead image pull` laid.")] = None,
     project: Project = None,
 ) -> None:  # fmt: skip
     """Answer requests, and keep judging what is released, until stopped."""
+    if package is not None:
+        raise typer.Exit(service.serve_package(package, host, port))
     raise typer.Exit(service.restart(project) if restart else service.serve(project, host, port))
 
 

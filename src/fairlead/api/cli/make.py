@@ -8,9 +8,9 @@ import typer
 from fairlead.api.cli.shape import MAKE, AcceptBreaking, Json, Project, app, data_group, later
 
 if TYPE_CHECKING:
-    from fairlead.api.commands import data, lab, rehearsal
+    from fairlead.api.commands import data, fairness, lab, rehearsal
 else:
-    data, lab, rehearsal = later("data", "lab", "rehearsal")
+    data, fairness, lab, rehearsal = later("data", "fairness", "lab", "rehearsal")
 
 
 @data_group.command("commit")
@@ -72,6 +72,19 @@ def _gate(
 ) -> None:  # fmt: skip
     """Judge a model on held-out rows. Exit status 1 when it is refused."""
     raise typer.Exit(lab.gate(project, model, junit, as_json=as_json))
+
+
+@app.command("fairness", rich_help_panel=MAKE)
+def _fairness(
+    model: Annotated[str, typer.Argument(show_default=False, help="Digest prefix (default: the newest model).")] = "",
+    live: Annotated[bool, typer.Option("--live", help="Of what serves, as it answered, by the logged columns.")] = False,
+    last: Annotated[str, typer.Option(metavar="TIME", help="With --live: look back so far.")] = "30d",
+    page: Annotated[Path | None, typer.Option("--html", metavar="FILE", show_default=False, help="Also write a page.")] = None,
+    project: Project = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Compare how groups of data.sensitive fare. Exit status 1 when one certainly fares too badly."""
+    raise typer.Exit(fairness.show(project, model, last, page, live=live, as_json=as_json))
 
 
 @app.command("replay", rich_help_panel=MAKE)

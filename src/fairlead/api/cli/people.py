@@ -7,9 +7,11 @@ import typer
 from fairlead.api.cli.shape import GOVERN, Json, PlanName, Project, app, later
 
 if TYPE_CHECKING:
-    from fairlead.api.commands import approval, control, people
+    from fairlead.api.commands import approval, people
+    from fairlead.api.http import command
 else:
-    approval, control, people = later("approval", "control", "people")
+    approval, people = later("approval", "people")
+    (command,) = later("command", room="fairlead.api.http")
 
 
 def _group(name: str, text: str, *, alone: bool = False) -> typer.Typer:
@@ -156,4 +158,4 @@ def _control(
     project: Project = None,
 ) -> None:  # fmt: skip
     """Answer the same verbs over HTTP, until stopped."""
-    raise typer.Exit(control.serve(project, host, port))
+    raise typer.Exit(command.serve(project, host, port))

@@ -12,11 +12,12 @@ from fairlead import __version__
 from fairlead.settings import show_token
 
 __all__ = ["GOVERN", "LIVE", "MAKE", "RELEASE", "START", "AcceptBreaking", "Json", "PlanName", "Project",
-           "Release", "app", "audit_group", "data_group", "later", "release_group"]  # fmt: skip
+           "Release", "app", "audit_group", "data_group", "image_group", "later",
+           "release_group"]  # fmt: skip
 
-ORDER = ["init", "run", "demo", "schema", "data", "train", "gate", "replay", "package", "release",
-         "export", "import", "serve", "predict", "bench", "feedback", "status", "monitors",
-         "alerts", "report", "why", "impact", "reproduce", "audit", "people", "token", "policy", "approval",
+ORDER = ["init", "run", "demo", "schema", "data", "train", "gate", "fairness", "replay", "package", "release",
+         "export", "import", "image", "serve", "predict", "bench", "feedback", "status", "monitors",
+         "alerts", "report", "why", "impact", "reproduce", "card", "pack", "erase", "audit", "people", "token", "policy", "approval",
          "control"]  # fmt: skip
 START, MAKE, RELEASE, LIVE = "Start", "Make and judge", "Release", "In production"
 GOVERN = "Govern"
@@ -64,9 +65,11 @@ app = typer.Typer(
 )  # fmt: skip
 data_group = _group("Immutable versions of the table: commit, log, diff, checkout.")
 release_group = _group("Bring a package to live traffic, step by step, and back.")
+image_group = _group("Container images of packages: build, push, pull, verify.")
 audit_group = _group("The sealed log of everything that changed.")
 app.add_typer(data_group, name="data", rich_help_panel=MAKE)
 app.add_typer(release_group, name="release", rich_help_panel=RELEASE)
+app.add_typer(image_group, name="image", rich_help_panel=RELEASE)
 app.add_typer(audit_group, name="audit", rich_help_panel=LIVE)
 
 

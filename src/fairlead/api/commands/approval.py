@@ -9,6 +9,7 @@ from fairlead.api.console import console, emit, next_commands
 from fairlead.api.present.approval import approvals_view, card_view
 from fairlead.api.present.figures import stamp
 from fairlead.api.session import opened
+from fairlead.core.ref import digest
 from fairlead.flow.approval import Card, policy_of
 
 __all__ = ["adopt", "deny", "grant", "listed", "policy", "request", "review", "show"]
@@ -66,9 +67,10 @@ def grant(given: Path | None, number: int, reason: str, *, as_json: bool) -> Non
     """Let it through."""
     with opened(given) as project:
         card = project.grant(number, reason)
+        usual = digest(project.plan()) == card.approval.bound.plan
     _shown(card, as_json)
     if not as_json and card.state == "granted":
-        plan = f" --plan {card.approval.plan}" if card.approval.plan else ""
+        plan = "" if usual else f" --plan {card.approval.plan}"
         next_commands(f"fairlead release start {' '.join(p.digest[:12] for p in card.approval.bound.packages)}{plan}")
 
 

@@ -11,24 +11,29 @@ from rich.text import Text
 from fairlead.api.border import REFUSED
 from fairlead.api.commands.lab import newest
 from fairlead.api.console import console, emit, progress
+from fairlead.api.present.explanation import explanation_view
 from fairlead.api.present.figures import count, stamp
 from fairlead.api.present.impact import impact_view
 from fairlead.api.present.lineage import why_tree
+from fairlead.api.present.script import simple
 from fairlead.api.present.table import grid
 from fairlead.api.session import opened
 from fairlead.errors import Invalid
 from fairlead.flow.reproduce import Reproduction
 
-__all__ = ["checkpoint", "export", "impact", "key", "log", "prove", "reproduce", "verify", "why"]
+__all__ = ["checkpoint", "export", "impact", "key", "log", "pairs", "prove", "reproduce", "verify", "why"]
 
 MOST = 160
 
 
-def why(given: Path | None, prediction: str, *, as_json: bool) -> None:
-    """Walk one prediction back to its rows."""
+def why(given: Path | None, prediction: str, *, explain: bool, as_json: bool) -> None:
+    """Walk one prediction back to its rows; with what each column did to it, where that is known."""
     with opened(given) as project:
         answer = project.why(prediction)
-    emit(answer, why_tree(answer), as_json=as_json)
+        found = project.explain(prediction) if explain else project.explained(answer.answer)
+    tree = why_tree(answer)
+    emit({**simple(answer), "explanation": found},
+         tree if found is None else Group(tree, explanation_view(found, {s.name: s.value for s in answer.served})), as_json=as_json)  # fmt: skip
 
 
 def impact(
@@ -38,12 +43,13 @@ def impact(
     """Walk forward from an artifact."""
     since, until = (_moment(t) for t in times)
     with opened(given) as project:
-        found = project.impact(project.records.find(subject), rows=_pairs(rows), served=_pairs(served),
+        found = project.impact(project.records.find(subject), rows=pairs(rows), served=pairs(served),
                                view=view, since=since or 0.0, until=until or inf)  # fmt: skip
     emit(msgspec.to_builtins(found) | {"predictions": found.predictions}, impact_view(found), as_json=as_json)
 
 
-def _pairs(given: tuple[str, ...]) -> dict[str, str]:
+def pairs(given: tuple[str, ...]) -> dict[str, str]:
+    """``COLUMN=VALUE`` texts as a table. Raises Invalid."""
     for text in given:
         if "=" not in text:
             raise Invalid(f"not COLUMN=VALUE: {text!r}", hint="for example --rows tailnum=N14228")

@@ -38,6 +38,7 @@ def status(given: Path | None, *, as_json: bool) -> None:
             release=look(project, releases[-1].id) if releases else None,
             processes=processes, costs=costs, price=price,
             alerts=tuple(alerts.open), undelivered=sum(len(alerts.waiting(to)) for to in project.receivers),
+            retraining=project.retrainer().standing(now),
         )  # fmt: skip
     emit(value, status_view(value), as_json=as_json)
 

@@ -16,13 +16,13 @@ from fairlead.api.folder import find
 from fairlead.api.present.answers import answers_view, call_view
 from fairlead.core.artifact import PackageSpec
 from fairlead.core.manifest import Manifest
-from fairlead.dataplane import GatewayConfig
+from fairlead.dataplane import GatewayConfig, open_door, serve_alone
 from fairlead.dataplane import restart as restart_service
 from fairlead.dataplane import serve as run_service
-from fairlead.errors import Invalid, Missing
+from fairlead.errors import Forbidden, Invalid, Missing
 from fairlead.settings import MANIFEST, STATE
 
-__all__ = ["gateway_config", "predict", "restart", "samples_of", "serve"]
+__all__ = ["gateway_config", "predict", "restart", "samples_of", "serve", "serve_package"]
 
 PATIENCE = 120.0
 """Seconds to wait for the first package before saying that none is ready."""
@@ -41,6 +41,13 @@ def serve(given: Path | None, host: str, port: int | None) -> int:
     status = run_service(root, gateway_config(root, manifest, host, port), controller)
     out.print("stopped")
     return status
+
+
+def serve_package(folder: Path, host: str, port: int | None) -> int:
+    """Serve one package until stopped."""
+    config = open_door(host or "127.0.0.1", 8080 if port is None else port)
+    console().print(f"serving the package in {folder} on {config.host}:{config.port}")
+    return serve_alone(folder, config)
 
 
 def restart(given: Path | None) -> int:
@@ -113,7 +120,7 @@ def _body(row: str) -> bytes:
 def _sample(root: Path, client: Client) -> dict[str, Any]:
     sample = _sample_of(root, client)
     if sample is None:
-        raise Missing("there is no sample row: no package is ready",
+        raise Missing("there is no sample row: no package is ready, or your token may not look",
                       hint="""send a row: fairlead predict '{"column": 1}'""")  # fmt: skip
     return sample
 
@@ -124,8 +131,12 @@ def _sample_of(root: Path, client: Client) -> dict[str, Any] | None:
 
 
 def samples_of(root: Path, client: Client) -> list[dict[str, Any]]:
-    """Held-out rows as a caller would send them, from the package that answers; none when none does."""
-    arms = client.get("/status").get("arms") or []
+    """Held-out rows as a caller would send them, from the package that answers; none when none does,
+    or when that is not for everybody to see."""
+    try:
+        arms = client.get("/status").get("arms") or []
+    except Forbidden:
+        return []
     if not arms:
         return []
     folder = root / STATE / "packages" / str(arms[0]["package"]).rpartition("@")[2]

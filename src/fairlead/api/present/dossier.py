@@ -91,8 +91,10 @@ def hypothesis(check: Check) -> str:
             return where + (" and ".join(e for e in ends if e) or "told, not judged")
         case NoWorse(margin=margin):
             return f"loses less than {margin:g} against the baseline"
+        case Parity(gap=float(gap)):
+            return f"two groups differ by {gap:g} at most"
         case Parity(floor=floor):
-            return f"the worst group keeps {percent(floor)} of the best"
+            return f"of two groups the lower value is {percent(floor)} of the higher at least"
 
 
 def _headline(made: Dossier) -> Markup:

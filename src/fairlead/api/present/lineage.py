@@ -32,6 +32,13 @@ def why_tree(why: Why) -> RenderableType:
                                other.error or _output(other.output)))  # fmt: skip
     _request(tree, why)
     tree.add(_routing(why.routing))
+    if why.approval is not None:
+        for grant in why.approval.grants:
+            tree.add(Text.assemble(("approved ", "dim"), f"by {grant.by}: {grant.reason}",
+                                   (f"  {stamp(grant.at)}, asked by {why.approval.asked.by}, approval {why.approval.id}", "dim")))  # fmt: skip
+    if why.glass is not None:
+        seen = f"reviewed by {why.glass.reviewed.by}" if why.glass.reviewed else "not reviewed yet"
+        tree.add(Text.assemble(("not approved ", "bold red"), f"{why.glass.told.by} started {why.glass.release} without: {why.glass.told.reason}", (f"  {seen}", "dim")))  # fmt: skip
     package = tree.add(_package(why.package))
     if why.model is not None:
         _model(package, why)

@@ -31,7 +31,7 @@ class Status(Struct, frozen=True, kw_only=True):
     """Everything `fairlead status` knows. `gateway`: its own words, None when it does not run;
     `health`: measured over the last `window` seconds; `processes` and `costs`: while it runs, costs
     in CPU seconds unless there is a `price` of a CPU hour; `alerts`: open ones, oldest first;
-    `undelivered`: notices that wait for a receiver."""
+    `undelivered`: notices that wait for a receiver; `retraining`: where it stands, in words."""
 
     name: str
     now: float
@@ -47,6 +47,7 @@ class Status(Struct, frozen=True, kw_only=True):
     price: float = 0.0
     alerts: tuple[Alert, ...] = ()
     undelivered: int = 0
+    retraining: str = ""
 
 
 def status_view(status: Status) -> RenderableType:
@@ -67,6 +68,8 @@ def status_view(status: Status) -> RenderableType:
     if status.processes:
         table.add_row(Text("resources", "dim"), _resources(status))
     table.add_row(Text("alerts", "dim"), _alerts(status))
+    if status.retraining:
+        table.add_row(Text("retraining", "dim"), Text(status.retraining))
     return table
 
 

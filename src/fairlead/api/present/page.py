@@ -27,7 +27,7 @@ h3{font-size:14px;margin:0 0 2px}p{margin:2px 0 10px}p.lead{color:var(--muted);m
 code,.mono{font-family:ui-monospace,SFMono-Regular,"DejaVu Sans Mono",monospace;font-size:.92em}
 .cards{display:grid;gap:16px;grid-template-columns:repeat(auto-fill,minmax(min(100%,440px),1fr))}
 .cards.small{grid-template-columns:repeat(auto-fill,minmax(min(100%,215px),1fr));gap:12px}
-.cards+.cards,.card+.cards,.cards+.card,.lead+.card{margin-top:14px}
+.cards+.cards,.card+.cards,.cards+.card,.lead+.card,section>.card+.card{margin-top:14px}
 .card{background:var(--paper);border:1px solid var(--grid);border-radius:10px;padding:14px 16px;margin:0;min-width:0}
 .wide{overflow-x:auto}.wide svg{min-width:820px}
 figcaption{color:var(--muted);font-size:13px;min-height:1.5em}
