@@ -24,7 +24,7 @@ from prove.row import counted, percent, requests
 from prove.traffic import Traffic, draw, first, median
 
 ROOT = Path(__file__).parents[2]
-BARS = 13
+BARS = 16
 
 
 def test_two_drawings_of_a_situation_are_the_same() -> None:
