@@ -55,7 +55,7 @@ def _at(month: int, day: int) -> float:
 
 
 FULL = Dates(live=_at(5, 1), defect=_at(5, 4), careless=_at(5, 10), end=_at(8, 1))
-SHORT = Dates(live=_at(5, 1), defect=_at(5, 2), careless=_at(5, 3), end=_at(7, 19), brief=True,
+SHORT = Dates(live=_at(5, 1), defect=_at(5, 2), careless=_at(5, 3), end=_at(8, 1), brief=True,
               idle=((_at(5, 3), _at(5, 15)), (_at(5, 30), _at(6, 24))))  # fmt: skip
 
 
