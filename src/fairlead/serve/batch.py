@@ -20,6 +20,8 @@ from fairlead.serve.reader import Features, Reader
 __all__ = ["GONE", "LATE", "Ask", "Desk", "Lane"]
 
 GONE, LATE = "gone", "deadline"
+NEARLY = 0.02
+"""Seconds before its limit from which on a row is not worth another replica."""
 """Reasons: nobody waits for the answer any more; it did not come in time."""
 ROWS = 256
 """Rows of one batch at most."""
@@ -325,12 +327,18 @@ class Lane:
             self.desk.failed(self, asks, "the replica died")
 
     def _again(self, flights: list[list[Ask]], guilty: bool) -> None:
-        """Ask again what a dead replica had: first, each on its own, the rows of which it may have died."""
+        """Ask again what a dead replica had: first, each on its own, the rows of which it may have died.
+
+        A row whose time is up is not: had it hung the replica, it would hang the next one, too.
+        """
+        soon = perf_counter() + NEARLY
         for ask in reversed([a for asks in flights[1:] for a in asks]):
             self.put_first(ask)
         for ask in reversed(flights[0] if flights else []):
             if guilty:
                 self._condemned(ask)
+            elif ask.limit <= soon:
+                self.desk.failed(self, [ask], LATE)
             else:
                 ask.alone = True
                 self.put_first(ask)
