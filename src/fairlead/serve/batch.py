@@ -20,9 +20,9 @@ from fairlead.serve.reader import Features, Reader
 __all__ = ["GONE", "LATE", "Ask", "Desk", "Lane"]
 
 GONE, LATE = "gone", "deadline"
-NEARLY = 0.02
-"""Seconds before its limit from which on a row is not worth another replica."""
 """Reasons: nobody waits for the answer any more; it did not come in time."""
+NEARLY = 0.02
+"""Seconds before its limit from which on a row is as good as late: no second replica gets it."""
 ROWS = 256
 """Rows of one batch at most."""
 AHEAD = 2
@@ -307,6 +307,8 @@ class Lane:
     def went_down(self, link: "Link") -> None:
         """A replica is gone with `link.flights` under way: it died of the first of them, if of any."""
         now = perf_counter()
+        # A row that hung it has used up its time; asked again, it would hang the next one, too.
+        self.expire(now + NEARLY)
         suspects = next(iter(link.flights.values()), [])
         flights = [asks[link.overdue.get(number, 0):] for number, asks in link.flights.items()]
         if link in self.links:
@@ -327,18 +329,12 @@ class Lane:
             self.desk.failed(self, asks, "the replica died")
 
     def _again(self, flights: list[list[Ask]], guilty: bool) -> None:
-        """Ask again what a dead replica had: first, each on its own, the rows of which it may have died.
-
-        A row whose time is up is not: had it hung the replica, it would hang the next one, too.
-        """
-        soon = perf_counter() + NEARLY
+        """Ask again what a dead replica had: first, each on its own, the rows of which it may have died."""
         for ask in reversed([a for asks in flights[1:] for a in asks]):
             self.put_first(ask)
         for ask in reversed(flights[0] if flights else []):
             if guilty:
                 self._condemned(ask)
-            elif ask.limit <= soon:
-                self.desk.failed(self, [ask], LATE)
             else:
                 ask.alone = True
                 self.put_first(ask)
