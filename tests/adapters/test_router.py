@@ -50,6 +50,6 @@ def test_other_hands_are_noticed_and_do_not_stand_in_the_way(tmp_path: Path) -> 
             LocalRouter(tmp_path).published()
     router.publish(later(4))
     assert LocalRouter(tmp_path).published() == later(4)
-    (tmp_path / "key").write_bytes(b"another key")
+    (tmp_path / "key").write_bytes(b"another key".ljust(32))
     with pytest.raises(Corrupt, match="signature"):
         LocalRouter(tmp_path).published()

@@ -65,6 +65,11 @@ def test_every_fault_of_a_row_is_told() -> None:
     assert faults(ROW | {"hour": True}) == [("type", "/hour")]
 
 
+@pytest.mark.parametrize(("name", "code"), [("air time/min", "range"), ("hour", "range"), ("at", "type")])
+def test_a_number_that_no_float_holds_is_refused(name: str, code: str) -> None:
+    assert (code, f"/{name.replace('/', '~1')}") in faults(ROW | {name: 10**400, "note": 1})
+
+
 def test_a_typo_is_recognised_only_where_a_column_is_missing() -> None:
     typo = {k: v for k, v in ROW.items() if k != "carrier"} | {"Carrier": "UA"}
     with pytest.raises(Refused) as refused:

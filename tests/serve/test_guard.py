@@ -3,11 +3,13 @@ from time import perf_counter
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fairlead.core.feature import FeatureView
 from fairlead.core.journal import HEADER, Note, frame, frames
 from fairlead.errors import Corrupt, Unavailable
-from fairlead.serve.guard import FIRST, Pace
+from fairlead.serve.guard import FIRST, Bucket, Pace, neighbourhood
 from fairlead.serve.timely import Timely
 
 VIEW = FeatureView(name="v", source="s", entity="e", time="t", columns=("c",))
@@ -87,3 +89,33 @@ def test_a_store_that_is_always_late_is_asked_ever_more_rarely() -> None:
         with pytest.raises(Unavailable):
             store.read([(VIEW, "a")], 1.0)
     assert 2 <= slow.asked <= 6, "after 0, 0.05, 0.1, 0.2, 0.4 s"
+
+
+@given(rate=st.floats(0.1, 50), gaps=st.lists(st.floats(0, 2), max_size=80))
+def test_a_token_is_never_taken_more_often_than_its_rate(rate: float, gaps: list[float]) -> None:
+    bucket, now, taken = Bucket(rate), 100.0, list[float]()
+    for gap in gaps:
+        now += gap
+        if (refusal := bucket.refuse(now)) is None:
+            taken.append(now)
+        else:
+            assert refusal.status == 429 and 1 <= refusal.retry_after <= 1 / rate + 1
+    for i, since in enumerate(taken):
+        assert all(j - i + 1 <= max(1, rate) + rate * (at - since) + 1e-6 for j, at in enumerate(taken[i:], i))
+
+
+def test_who_keeps_to_the_rate_or_waits_as_told_is_never_refused() -> None:
+    for rate in (0.3, 1.0, 7.0):
+        bucket = Bucket(rate)
+        assert not any(bucket.refuse(100 + i * (1 + 1e-9) / rate) for i in range(100))
+        now = 1e4
+        while (refusal := bucket.refuse(now)) is None:
+            continue
+        assert bucket.refuse(now + refusal.retry_after) is None
+
+
+@pytest.mark.parametrize(("one", "other", "same"), [
+    ("10.0.0.1", "10.0.0.2", False), ("10.0.0.1", "::ffff:10.0.0.1", True), ("2001:db8::1", "2001:db8::ffff:1", True),
+    ("2001:db8::1", "2001:db8:0:1::1", False), ("fe80::1%eth0", "fe80::2", True), ("", "", True)])  # fmt: skip
+def test_whom_a_connection_counts_for(one: str, other: str, same: bool) -> None:
+    assert (neighbourhood(one) == neighbourhood(other)) is same

@@ -20,6 +20,8 @@ __all__ = ["ANY", "GLASS", "Alert", "Alerts", "Figure", "Notice", "Post", "Refus
 ANY = "*"
 """A silence for every monitor."""
 GLASS = "break-glass"
+RECOVERY = "recovery"
+"""Monitors whose alerts nobody can silence: a release without approval, an admin's token made anew."""
 """The alert of a release that was started without approval: no silence covers it, and only a
 review by somebody else ends it."""
 SHORT = 12
@@ -162,6 +164,8 @@ class Alerts:
                 self._raised(event, _glass(event))
             case "alert.cleared" | "alert.resolved" | "approval.reviewed" | "release.promoted" | "release.kept":
                 self._ended(event)
+            case "token.recovered":
+                self._raised(event, _recovery(event, self._service))
             case "alert.acknowledged":
                 self._change(event.body["alert"], state="acknowledged", by=event.actor,
                              why=event.body.get("note", ""))  # fmt: skip
@@ -212,7 +216,7 @@ class Alerts:
             self._tell(event, "failed", after)
 
     def _tell(self, event: Event, kind: Kind, alert: Alert) -> None:
-        if alert.monitor == GLASS or self.silenced(alert.name, event.at) is None:
+        if alert.monitor in (GLASS, RECOVERY) or self.silenced(alert.name, event.at) is None:
             self._alerts[alert.id] = alert = replace(alert, told=True)
             key = f"{seal(event)[:24]}-{alert.id}"
             self.notices.append(Notice(key=key, kind=kind, at=event.at, alert=alert))
@@ -284,6 +288,15 @@ def _glass(event: Event) -> Alert:
                  monitor=GLASS, check=release, raised_at=event.at, last_at=event.at,
                  cause=f"{event.actor} started {release} without approval: {event.body['break_glass']['reason']}",
                  next=f"somebody else looks at it: fairlead approval review {release} --reason TEXT")  # fmt: skip
+
+
+def _recovery(event: Event, service: str) -> Alert:
+    """The alert that a token is which was made without one."""
+    owner = event.body["owner"]
+    return Alert(id=event.seq, service=service, package="", monitor=RECOVERY, check=event.body["id"],
+                 raised_at=event.at, last_at=event.at,
+                 cause=f"{event.actor} made a new token for the admin {owner}: {event.body['reason']}",
+                 next="ask whoever it was; if nobody was to: fairlead token revoke " + event.body["id"])  # fmt: skip
 
 
 def _alert(event: Event) -> Alert:

@@ -11,7 +11,7 @@ from fairlead.core.evidence import Evidence
 from fairlead.core.manifest import CardSection
 from fairlead.errors import Invalid
 
-__all__ = ["bom"]
+__all__ = ["bom", "library"]
 
 Json = dict[str, Any]
 
@@ -37,7 +37,7 @@ def bom(
     lines = [line.partition("==") for line in environment.split("\n") if "==" in line]
     around = {name: version for name, _, version in lines if name in ("python", "platform")}
     libraries = list({made["purl"]: made for made in
-                      (_library(n, v) for n, _, v in lines if n not in around)}.values())  # fmt: skip
+                      (library(n, v) for n, _, v in lines if n not in around)}.values())  # fmt: skip
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1,
@@ -130,7 +130,7 @@ def _data(table: Artifact, sensitive: Sequence[str]) -> Json:
     }  # fmt: skip
 
 
-def _library(name: str, version: str) -> Json:
-    """A package of the Python index, named as PEP 503 and the purl specification do."""
+def library(name: str, version: str) -> Json:
+    """A component: a package of the Python index, named as PEP 503 and the purl specification do."""
     purl = f"pkg:pypi/{re.sub(r'[-_.]+', '-', name).lower()}@{version.replace('+', '%2B')}"
     return {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}

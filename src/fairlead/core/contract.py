@@ -248,7 +248,7 @@ def _wrong(column: Column, value: Any) -> list[Violation]:
     if not _fits(column.dtype, value):
         return [_violation("type", column.name,
                            f"column {column.name!r} must be {wanted}, not {_shown(value)}", remedy)]  # fmt: skip
-    if isinstance(value, float) and not isfinite(value):
+    if isinstance(value, int | float) and not _finite(value):
         return [_violation("range", column.name, f"column {column.name!r} is not finite",
                            "send a finite number, or null where the column allows it")]  # fmt: skip
     if column.closed and column.categories and value not in column.categories:
@@ -258,6 +258,14 @@ def _wrong(column: Column, value: Any) -> list[Violation]:
         return [_violation("category", column.name, f"column {column.name!r} does not know the "
                            f"value {_shown(value)}", hint)]  # fmt: skip
     return []
+
+
+def _finite(value: int | float) -> bool:
+    """Whether a float can hold it."""
+    try:
+        return isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _fits(dtype: Dtype, value: Any) -> bool:
@@ -278,9 +286,9 @@ def _fits(dtype: Dtype, value: Any) -> bool:
 
 def _instant(value: Any) -> float | None:
     """UTC seconds of an ISO 8601 string or a number; None when it is neither."""
-    if isinstance(value, int | float):
-        return float(value)
     try:
+        if isinstance(value, int | float):
+            return float(value)
         return _seconds(datetime.fromisoformat(value))
     except (TypeError, ValueError, OverflowError):
         return None

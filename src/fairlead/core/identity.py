@@ -14,19 +14,21 @@ from msgspec.structs import replace
 from fairlead.core.event import Event
 from fairlead.errors import Forbidden, Invalid
 
-__all__ = ["ALONE", "LOOP", "POWERS", "ROLES", "SUBJECT", "Caller", "Identity", "Pass", "Passes",
+__all__ = ["ALONE", "JOIN", "LOOP", "POWERS", "ROLES", "SUBJECT", "Caller", "Identity", "Pass", "Passes",
            "Person", "Power", "Role", "Token", "checked", "fingerprint", "passes", "spelled"]  # fmt: skip
 
 SUBJECT = "identity"
 """What events about people and tokens are about."""
 
-Power = Literal["look", "make", "approve", "release", "audit", "administer", "call"]
+Power = Literal["look", "make", "approve", "release", "audit", "administer", "call", "join"]
 """look: read over HTTP; make: data, models, packages; approve: let others' packages go live;
 release: move traffic and look after alerts; audit: read and export the trail; administer: people,
-tokens and the policy; call: ask the gateway."""
+tokens and the policy; call: ask the gateway; join: take one's own token, which an invitation gives
+and no role."""
 Role = Literal["viewer", "trainer", "approver", "operator", "auditor", "admin", "service"]
 
-POWERS: frozenset[Power] = frozenset(get_args(Power))
+JOIN: frozenset[Power] = frozenset({"join"})
+POWERS: frozenset[Power] = frozenset(get_args(Power)) - JOIN
 ROLES: Mapping[Role, frozenset[Power]] = {
     "viewer": frozenset({"look"}),
     "trainer": frozenset({"look", "make"}),
@@ -61,7 +63,8 @@ class Person(Struct, frozen=True, kw_only=True):
 class Token(Struct, frozen=True, kw_only=True):
     """What speaks for its owner: of the secret only the SHA-256 is kept (it has 256 random bits, so
     nothing slower is needed). `powers`: at most these; `environment`: only there ("": anywhere);
-    `expires_at`: UTC seconds."""
+    `expires_at`: UTC seconds. `grants`: of an invitation, how long the token lasts that its owner
+    takes for it, once (seconds); 0: it is none."""
 
     id: str
     owner: str
@@ -72,6 +75,7 @@ class Token(Struct, frozen=True, kw_only=True):
     issued_at: float
     issued_by: str
     revoked_at: float = 0.0
+    grants: float = 0.0
 
     def trouble(self, at: float, environment: str) -> str:
         """Why it is not good at a moment in an environment; "" when it is."""
@@ -124,12 +128,31 @@ class Identity:
             case "person.removed":
                 self.people.pop(body["name"], None)
             case "token.issued":
-                self.tokens[body["id"]] = Token(
-                    id=body["id"], owner=body["owner"], digest=body["digest"], issued_at=event.at,
-                    powers=frozenset(body["powers"]), environment=body["environment"],
-                    expires_at=body["expires_at"], issued_by=event.actor)  # fmt: skip
-            case "token.revoked" if body["id"] in self.tokens:
-                self.tokens[body["id"]] = replace(self.tokens[body["id"]], revoked_at=event.at)
+                self._issued(event)
+            case "token.taken" if self._good(body["invitation"], event.at):
+                # Of several that were taken for one invitation the first in the log is good.
+                self._end(event, body["invitation"])
+                self._issued(event)
+            case "token.recovered":
+                self._end(event, *(t.id for t in self.tokens.values() if t.owner == body["owner"]))
+                self._issued(event)
+            case "token.revoked":
+                self._end(event, body["id"])
+
+    def _issued(self, event: Event) -> None:
+        body = event.body
+        self.tokens[body["id"]] = Token(
+            id=body["id"], owner=body["owner"], digest=body["digest"], issued_at=event.at,
+            powers=frozenset(body["powers"]), environment=body["environment"],
+            expires_at=body["expires_at"], issued_by=event.actor, grants=body.get("grants", 0.0))  # fmt: skip
+
+    def _end(self, event: Event, *ids: str) -> None:
+        for token in (self.tokens[i] for i in ids if i in self.tokens):
+            self.tokens[token.id] = replace(token, revoked_at=token.revoked_at or event.at)
+
+    def _good(self, invitation: str, at: float) -> bool:
+        found = self.tokens.get(invitation)
+        return found is not None and found.grants > 0 and not found.trouble(at, found.environment)
 
     def can(self, name: str, power: Power) -> bool:
         """Whether the roles of somebody give them a power."""
@@ -152,7 +175,8 @@ class Identity:
         if trouble := token.trouble(at, environment):
             raise Forbidden(f"token {token.id} of {token.owner} {trouble}",
                             hint="ask an admin for a new one: `fairlead token issue NAME`")  # fmt: skip
-        return Caller(name=token.owner, powers=self.people[token.owner].powers & token.powers, token=token.id)
+        powers = token.powers & (JOIN if token.grants else self.people[token.owner].powers)
+        return Caller(name=token.owner, powers=powers, token=token.id)
 
 
 class Pass(Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from fairlead.core.ref import canonical
+from fairlead.core.ref import UNREADABLE, canonical
 from fairlead.core.statement import Envelope
 from fairlead.errors import Corrupt, Invalid
 
@@ -132,7 +132,7 @@ def read(data: bytes, descriptor: Descriptor | None = None) -> Document:
         raise Corrupt(f"manifest {descriptor.hex[:12]} does not match its digest", hint="push the image again")
     try:
         return msgspec.json.decode(data, type=Document)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (*UNREADABLE, ValueError) as error:
         raise Corrupt(f"not an image manifest: {error}", hint="push the image again") from None
 
 
@@ -198,7 +198,7 @@ def unbundled(data: bytes, keys: Iterable[str]) -> bytes:
         (signature,) = envelope["signatures"]
         key = next((k for k in keys if _hint(k) == hint), str(hint))
         return msgspec.json.encode({**envelope, "signatures": [{**signature, "keyid": key}]})
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+    except (*UNREADABLE, KeyError, TypeError, ValueError):
         raise Corrupt("not a sigstore bundle", hint="sign the image again") from None
 
 

@@ -7,7 +7,11 @@ import msgspec
 
 from fairlead.errors import Invalid
 
-__all__ = ["Kind", "Ref", "canonical", "digest"]
+__all__ = ["UNREADABLE", "Kind", "Ref", "canonical", "digest"]
+
+UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+"""What decoding raises for bytes that are not what they should be: another shape or version, nested
+without end, no text."""
 
 Kind = Literal["dataset", "features", "model", "package"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from fairlead.core.ref import canonical
+from fairlead.core.ref import UNREADABLE, canonical
 from fairlead.errors import Corrupt, Invalid
 
 __all__ = ["Envelope", "Statement", "opened", "sealed"]
@@ -68,7 +68,7 @@ def opened(data: bytes, trusted: Mapping[str, str], verify: Verify) -> tuple[str
         envelope = msgspec.json.decode(data, type=Envelope)
         body = b64decode(envelope.payload, validate=True)
         signatures = [(s.keyid, b64decode(s.sig, validate=True)) for s in envelope.signatures]
-    except (msgspec.DecodeError, NoBase64, ValueError, RecursionError) as error:
+    except (*UNREADABLE, NoBase64, ValueError) as error:
         raise Corrupt(f"the statement cannot be read: {error}", hint="ask for it again") from None
     for name, key in trusted.items():
         for _, signature in (s for s in signatures if s[0] == key):
@@ -82,7 +82,7 @@ def opened(data: bytes, trusted: Mapping[str, str], verify: Verify) -> tuple[str
 def _statement(body: bytes) -> Statement:
     try:
         return msgspec.json.decode(body, type=Statement)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Invalid(f"not a statement: {error}", hint="was it signed by another version?") from None
 
 

@@ -1,10 +1,7 @@
 """Auditing: checkpoints of the log in places its owner cannot rewrite, and bundles strangers verify."""
 
-import fcntl
-import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,8 +10,8 @@ from msgspec import Struct
 from fairlead.core.checkpoint import Checkpoint, SignedCheckpoint, link, payload
 from fairlead.core.event import seal
 from fairlead.core.merkle import Tree, inclusion
-from fairlead.core.ref import canonical
-from fairlead.disk import sync
+from fairlead.core.ref import UNREADABLE, canonical
+from fairlead.disk import alone, sync
 from fairlead.errors import Conflict, Corrupt, Unavailable
 from fairlead.ports import Anchor, Clock, Records, Signer
 
@@ -66,7 +63,7 @@ class Notary:
 
         Raises Corrupt when the log no longer is what an earlier checkpoint saw.
         """
-        with self._alone():
+        with alone(self._folder / "lock"):
             kept = self.kept()
             last = kept[-1] if kept else None
             seq, head = self._grow(None if last is None else last.checkpoint)
@@ -103,7 +100,7 @@ class Notary:
         try:
             return [msgspec.json.decode(line, type=SignedCheckpoint)
                     for line in path.read_bytes().splitlines()]  # fmt: skip
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise Corrupt(f"{KEPT} cannot be read: {error}", hint="copy the published ones back") from error  # fmt: skip
 
     def export(self, target: Path, verifier: Path, progress: Callable[[int], None]) -> SignedCheckpoint:  # fmt: skip
@@ -136,16 +133,6 @@ class Notary:
         seals = [seal(e).encode() for e in self._records.events() if e.seq <= signed.checkpoint.seq]
         return Inclusion(seq=seq, path=tuple(inclusion(seals, seq - 1)), seal=seals[seq - 1].decode(),
                          signed=signed)  # fmt: skip
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One checkpoint at a time, whichever process makes it."""
-        handle = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
 
     def _grow(self, last: Checkpoint | None) -> tuple[int, str]:
         """Add the new events to the tree; number and seal of the last one."""

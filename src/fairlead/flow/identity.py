@@ -6,6 +6,7 @@ from math import inf
 from typing import Any
 
 from fairlead.core.identity import (
+    JOIN,
     LOOP,
     POWERS,
     SUBJECT,
@@ -18,7 +19,7 @@ from fairlead.core.identity import (
 from fairlead.errors import Conflict, Forbidden, Invalid, Missing
 from fairlead.ports import Change, Clock, Records
 
-__all__ = ["add", "change", "issue", "read", "remove", "revoke"]
+__all__ = ["add", "change", "invite", "issue", "read", "recover", "remove", "revoke", "take"]
 
 NAME = 64
 """Letters of the longest name."""
@@ -83,12 +84,42 @@ def issue(
         raise Invalid(f"no such power: {', '.join(sorted(unknown))}", hint=f"of {', '.join(sorted(POWERS))}")
     if not 0 < lasts < inf:
         raise Invalid(f"a token cannot last for {lasts:g} s", hint="such as 30d or 90d")
-    number, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
-    token = spelled(number, secret)
-    _commit(records, clock, "token.issued", actor, id=number, owner=owner, powers=sorted(chosen),
-            digest=fingerprint(token.encode()), environment=environment,
-            expires_at=clock.now() + lasts)  # fmt: skip
+    return _made(records, clock, "token.issued", owner, actor, lasts, powers=sorted(chosen), environment=environment)
+
+
+def invite(records: Records, clock: Clock, owner: str, *, actor: str, lasts: float, grants: float) -> str:
+    """Make an invitation: whoever shows it within `lasts` seconds takes, once, a token of `owner` that
+    lasts for `grants` seconds and that nobody else ever saw. Raises Missing, Invalid."""
+    _somebody(read(records), owner)
+    if not (0 < lasts < inf and 0 < grants < inf):
+        raise Invalid(f"an invitation for {lasts:g} s to a token for {grants:g} s", hint="such as 2d and 90d")
+    return _made(records, clock, "token.issued", owner, actor, lasts, powers=sorted(JOIN), environment="", grants=grants)
+
+
+def take(records: Records, clock: Clock, invitation: str) -> str:
+    """The token that an invitation (its id) gives. Raises Missing, Conflict (used up or expired)."""
+    found = read(records).tokens.get(invitation)
+    if found is None or not found.grants:
+        raise Missing("this is no invitation", hint="`fairlead people invite NAME` makes one")
+    token = _made(records, clock, "token.taken", found.owner, found.owner, found.grants, powers=sorted(POWERS),
+                  environment="", invitation=invitation)  # fmt: skip
+    if token.split("_")[1] not in read(records).tokens:
+        raise Conflict(f"the invitation of {found.owner} is used up", hint="ask an admin for another, and who used it")
     return token
+
+
+def recover(
+    records: Records, clock: Clock, owner: str, reason: str, *, actor: str, lasts: float, service: str
+) -> str:
+    """A new token for an admin whose token is lost, by somebody who holds the records themselves; all
+    others of that admin end. It is an alert of `service`. Raises Missing, Conflict (no admin), Invalid (no reason)."""
+    person = _somebody(read(records), owner)
+    if "admin" not in person.roles:
+        raise Conflict(f"{owner} is no admin", hint="recover an admin, who issues tokens for all others")
+    if not reason.strip():
+        raise Invalid("a recovery has a reason", hint="--reason TEXT: others will read it")
+    return _made(records, clock, "token.recovered", owner, actor, lasts, powers=sorted(POWERS), environment="",
+                 reason=reason, service=service)  # fmt: skip
 
 
 def revoke(records: Records, clock: Clock, number: str, reason: str, *, actor: str) -> None:
@@ -99,6 +130,17 @@ def revoke(records: Records, clock: Clock, number: str, reason: str, *, actor: s
     if token.revoked_at:
         raise Conflict(f"token {number} of {token.owner} was revoked before", hint="nothing is left to do")
     _commit(records, clock, "token.revoked", actor, id=number, reason=reason)
+
+
+def _made(
+    records: Records, clock: Clock, verb: str, owner: str, actor: str, lasts: float, **body: Any
+) -> str:
+    """A fresh token, of which the record keeps the digest."""
+    number, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+    token = spelled(number, secret)
+    _commit(records, clock, verb, actor, id=number, owner=owner, digest=fingerprint(token.encode()),
+            expires_at=clock.now() + lasts, **body)  # fmt: skip
+    return token
 
 
 def _somebody(known: Identity, name: str) -> Person:

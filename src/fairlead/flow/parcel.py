@@ -16,7 +16,7 @@ from msgspec import Struct
 from fairlead.core.artifact import Artifact, ModelSpec, PackageSpec, ancestors, name_of
 from fairlead.core.decision import Decision
 from fairlead.core.ref import Ref, canonical
-from fairlead.core.release import Phase
+from fairlead.core.release import Phase, Release
 from fairlead.core.run import Run
 from fairlead.core.statement import Statement, Subject, Verify, opened, sealed
 from fairlead.errors import Corrupt, Invalid, Missing
@@ -24,7 +24,7 @@ from fairlead.flow.approval import makers
 from fairlead.flow.job import workspace
 from fairlead.ports import Blobs, Change, Clock, Records, Signer
 
-__all__ = ["Spoken", "check_origin", "pack", "receive"]
+__all__ = ["Spoken", "check_origin", "pack", "promoted", "receive"]
 
 KIND = "urn:fairlead:parcel:v1"
 STATEMENT, RECORDS = "statement.json", "records.json"
@@ -69,8 +69,7 @@ def pack(
         raise Invalid(f"{package.ref.short} is not a package", hint="`fairlead package` makes one")
     known = _known(package, records)
     body, (event, seal) = canonical(known), records.head()
-    release = next((r for r in reversed(records.releases()) if r.winner == package.ref
-                    and r.phase is Phase.PROMOTED), None)  # fmt: skip
+    release = promoted(package.ref, records)
     spoken = Spoken(environment=environment, package=package.ref, records=sha256(body).hexdigest(),
                     released=release.id if release else "", by=actor, at=clock.now(),
                     promoted_at=release.ended_at if release else 0.0, event=event, seal=seal,
@@ -144,6 +143,11 @@ def check_origin(package: Ref, accepts: Mapping[str, str], records: Records) -> 
                       hint="`fairlead export` it there and `fairlead import` it here")  # fmt: skip
 
 
+def promoted(package: Ref, records: Records) -> Release | None:
+    """The newest release that promoted a package here."""
+    return next((r for r in reversed(records.releases()) if r.winner == package and r.phase is Phase.PROMOTED), None)
+
+
 def _known(package: Artifact, records: Records) -> Known:
     lineage = tuple(ancestors(package.ref, records.artifact))
     models = [a for a in lineage if isinstance(a.spec, ModelSpec)]
@@ -214,7 +218,7 @@ def _parcel() -> Iterator[None]:
     """What tarfile says of a file that is no parcel, or only a part of one."""
     try:
         yield
-    except (tarfile.TarError, EOFError, ValueError) as error:  # ValueError: a broken sparse map
+    except (tarfile.TarError, EOFError, ValueError, RecursionError) as error:  # ValueError: a broken sparse map
         raise Invalid(f"not a parcel: {error}", hint="`fairlead export` writes parcels") from None
 
 

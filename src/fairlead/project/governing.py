@@ -41,6 +41,28 @@ class Governing(House):
         """One more token for somebody; it is shown once."""
         return self._issued(owner, self.by("administer"), lasts, powers, environment)
 
+    def invite_person(self, name: str, roles: Sequence[str], lasts: str, grants: str) -> str:
+        """An invitation for somebody, who is recorded if they have `roles` and are not known yet: they
+        take their own token for it, once. Raises what `flow.identity.add` and `invite` do."""
+        actor = self.by("administer")
+        if roles:
+            identity.add(self.records, self.clock, name, roles, actor=actor)
+        return identity.invite(self.records, self.clock, name, actor=actor, lasts=seconds(lasts), grants=seconds(grants))
+
+    def take_token(self) -> str:
+        """One's own token, for the invitation that is shown; it is shown once."""
+        made = identity.take(self.records, self.clock, self.caller("join").token)
+        self.admit()
+        return made
+
+    def recover(self, name: str, reason: str, lasts: str) -> str:
+        """A new token for an admin who lost theirs, for whoever can write the records: on this machine
+        only. Everybody is told by an alert, and the log says who was logged in."""
+        made = identity.recover(self.records, self.clock, name, reason, actor=f"{self._login} (recovery)",
+                                lasts=seconds(lasts), service=self.name)  # fmt: skip
+        self.admit()
+        return made
+
     def revoke_token(self, number: str, reason: str) -> None:
         """End a token, by an admin or its owner. Gateways hear of it within a second."""
         caller, token = self.caller(), self.identity.tokens.get(number)

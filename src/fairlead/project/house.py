@@ -20,13 +20,14 @@ from fairlead.core.artifact import PackageSpec
 from fairlead.core.identity import LOOP, POWERS, SUBJECT, Caller, Identity, Power
 from fairlead.core.manifest import Manifest
 from fairlead.core.ref import Ref
+from fairlead.disk import settle
 from fairlead.errors import Invalid
 from fairlead.flow.observe import Observer
 from fairlead.flow.respond import Patrol, Responder
 from fairlead.flow.retrain import Retrainer
 from fairlead.flow.trigger import Trigger
 from fairlead.ports import Blobs, Clock, Compute, Online, PredictionLog, Records, Router
-from fairlead.settings import MANIFEST, STATE, Settings, child_environment, settings, token
+from fairlead.settings import MANIFEST, STATE, Settings, job_environment, settings, token
 
 __all__ = ["House", "Progress", "quiet"]
 
@@ -69,14 +70,13 @@ class House:
         state = root / STATE
         # What is written from here on is for this user only.
         os.umask(0o077)
-        state.mkdir(exist_ok=True)
-        state.chmod(0o700)
+        settle(state)
         records = SqliteRecords(state / "records.db")
         project = cls(
             root, manifest, records=records, blobs=LocalBlobs(state / "blobs"),
             online=lambda: SqliteOnline(state / "online.db"),
             log=PredictionFiles(state / "predictions", cache(partial(_spec_of, records))),
-            router=LocalRouter(state / "run"), compute=LocalCompute(child_environment({})), actor=chosen.actor,
+            router=LocalRouter(state / "run"), compute=LocalCompute(job_environment(Path.cwd())), actor=chosen.actor,
             clock=open_clock(chosen.clock), token="" if unattended else token(), unattended=unattended,
         )  # fmt: skip
         project._closing.callback(records.close)
@@ -117,8 +117,7 @@ class House:
             caller = Caller(name=LOOP, powers=frozenset({"make", "release"}))
         else:
             caller = known.caller(self._token, self.clock.now(), self.manifest.environment.name)
-        if powers:
-            caller.must(*powers)
+        caller.must(*(powers or POWERS))
         return caller
 
     def by(self, *powers: Power) -> str:

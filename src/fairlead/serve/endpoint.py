@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from fairlead.core.identity import Pass, Passes, fingerprint
 from fairlead.errors import Invalid
+from fairlead.serve.guard import Bucket
 from fairlead.serve.refusal import Refusal
 
 __all__ = ["Access", "Callers", "Endpoint", "Table", "is_loopback"]
@@ -57,7 +58,8 @@ class Table(Generic[T]):
         methods = self._methods.get(path)
         if methods is None:
             near = get_close_matches(path, self._methods, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else "POST /predict answers a row"
+            door = "/predict answers a row" if "/predict" in self._methods else "/v1/chat/completions answers a chat"
+            hint = f"did you mean {near[0]}?" if near else f"POST {door}"
             return Refusal(status=404, code="no_such_path", message="no such path", hint=hint)
         allowed = ", ".join(sorted(methods))
         return Refusal(status=405, code="method", message=f"this path does not take {method}",
@@ -69,12 +71,15 @@ class Callers:
     `Host` and `Origin` must name this machine. Elsewhere, and everywhere once a service was given a
     token, whoever shows one: that of the configuration, or one that `admit` was told of."""
 
-    def __init__(self, host: str, token: str = "", passes: Passes | None = None) -> None:
-        """Raises Invalid when the gateway would be open to the network without a token."""
+    def __init__(
+        self, host: str, token: str = "", passes: Passes | None = None, rate: float = 0.0
+    ) -> None:
+        """`rate`: requests a second of one token; 0: any. Raises Invalid when the gateway would be open to the network without a token."""
         self._loopback = is_loopback(host)
         self._token = token.encode()
         self._asks = bool(token)
         self._passes: tuple[Pass, ...] = ()
+        self._rate, self._buckets = rate, dict[str, Bucket]()
         self.admit(passes, 0.0)
         if not self._loopback and not self._asks:
             raise Invalid(f"serving on {host} is open to the network, and there is no token",
@@ -99,6 +104,12 @@ class Callers:
         return Refusal(status=401, code="token", message="a valid token is missing",
                        hint="send Authorization: Bearer TOKEN",
                        headers=b"www-authenticate: Bearer\r\n")  # fmt: skip
+
+    def bucket(self, access: str, authorization: bytes) -> Bucket | None:
+        """What bounds whoever showed this and was not refused; None where nothing does."""
+        if not (self._rate and self._asks) or access == "anyone":
+            return None
+        return self._buckets.setdefault(fingerprint(authorization), Bucket(self._rate))
 
     def _known(self, access: str, authorization: bytes) -> bool:
         """Compares with every token, whichever it is, so that the time tells nothing."""

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
+from time import monotonic
 from typing import NoReturn, Protocol
 
 from fairlead import __version__
@@ -113,9 +114,11 @@ class Server:
         said = {k: v for k, v in context.invocation_metadata() or () if isinstance(v, str)}
         exchange = Exchange(Head(endpoint=endpoint, length=len(body), keep=True, unit=said.get("x-unit", ""),
                                  trace=said.get("traceparent", "").encode()), body)  # fmt: skip
+        callers, shown = self.site.callers, said.get("authorization", "").encode()
         # No web page can speak HTTP/2 without TLS, so Host and Origin need no look here.
-        refusal = self.site.callers.refuse(endpoint.access, "localhost", "",
-                                           said.get("authorization", "").encode())  # fmt: skip
+        refusal = callers.refuse(endpoint.access, "localhost", "", shown)
+        if refusal is None and (bucket := callers.bucket(endpoint.access, shown)) is not None:
+            refusal = bucket.refuse(monotonic())
         if refusal is not None:
             exchange.refuse(refusal)
         elif len(body) > endpoint.max_body:

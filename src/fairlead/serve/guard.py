@@ -1,6 +1,11 @@
-"""Guards: how much may wait, how long it may take, and when to stop asking a package that fails."""
+"""Guards: how much may wait, how often and how long, and when to stop asking a package that fails."""
 
-__all__ = ["Breaker", "Gate", "Pace"]
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from math import ceil
+
+from fairlead.serve.refusal import Refusal
+
+__all__ = ["Breaker", "Bucket", "Gate", "Pace", "neighbourhood"]
 
 FAILURES = 5
 FIRST = 32
@@ -26,6 +31,40 @@ class Gate:
 
     def leave(self, rows: int) -> None:
         self.inside -= rows
+
+
+class Bucket:
+    """What one token may still ask: it holds the requests of a second (at least one) and fills at
+    `rate` a second, so that within any `t` seconds at most ``max(1, rate) + rate * t`` are taken."""
+
+    __slots__ = ("_at", "_left", "_most", "_rate")
+
+    def __init__(self, rate: float) -> None:
+        self._rate, self._most = rate, max(1.0, rate)
+        self._left, self._at = self._most, 0.0
+
+    def refuse(self, now: float) -> Refusal | None:
+        """None when a request at `now` (monotonic seconds) fits; then it is taken."""
+        self._left = min(self._most, self._left + (now - self._at) * self._rate)
+        self._at = now
+        if self._left >= 1.0:
+            self._left -= 1.0
+            return None
+        return Refusal(status=429, code="rate", message=f"this token asks more than {self._rate:g} times a second",
+                       hint="send more rows at once, or have serve.rate raised",
+                       retry_after=ceil((1.0 - self._left) / self._rate))  # fmt: skip
+
+
+def neighbourhood(address: str) -> str:
+    """Whom a connection from an address counts for: the address, and of IPv6 its /64, since whoever
+    has one address has them all."""
+    try:
+        found: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, IPv4Address):
+        return address
+    return str(found.ipv4_mapped) if found.ipv4_mapped else found.packed[:8].hex()
 
 
 class Pace:

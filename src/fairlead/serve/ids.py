@@ -1,8 +1,9 @@
 """Prediction ids: sortable by time, never twice, and they name the gateway whose journal holds them."""
 
-import fcntl
 import os
 from pathlib import Path
+
+from fairlead.disk import alone
 
 __all__ = ["GATEWAY", "Ids", "enroll"]
 
@@ -27,14 +28,10 @@ _PAIRS = [a + b for a in ALPHABET for b in ALPHABET]
 def enroll(folder: Path) -> str:
     """A gateway name that nobody had before (4 characters), counted in a locked file of `folder`."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fd = os.open(folder / "gateways", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+    with alone(folder / "gateways") as fd:
         count = int(os.read(fd, 32) or b"0")
         os.pwrite(fd, str(count + 1).encode(), 0)
         os.fsync(fd)
-    finally:
-        os.close(fd)
     return spell(count, GATEWAY)
 
 

@@ -90,7 +90,7 @@ def parsed(line: bytes, where: str, strictly: bool = False) -> dict[str, Any]:
         value = dict(json.loads(line.decode("utf-8")).items())
         if not strictly or spelled(value) == line:
             return value
-    except (AttributeError, ValueError):
+    except (AttributeError, ValueError, RecursionError):
         pass
     raise Broken("%s is not a JSON object in the spelling of the log" % where)
 

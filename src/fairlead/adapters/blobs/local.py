@@ -1,14 +1,19 @@
 """Blobs in a folder of this machine; an acknowledged write survives a power cut."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 from uuid import uuid4
 
-from fairlead.adapters.blobs.objects import ObjectBlobs
-from fairlead.disk import sync
+from fairlead.adapters.blobs.objects import ObjectBlobs, key_of
+from fairlead.disk import opened, sync
 from fairlead.errors import Missing
 
 __all__ = ["LocalBlobs"]
+
+T = TypeVar("T")
 
 
 class LocalBlobs(ObjectBlobs):
@@ -26,6 +31,12 @@ class LocalBlobs(ObjectBlobs):
         root.mkdir(parents=True, exist_ok=True)
         self._root = root
         super().__init__(LocalStore(prefix=root))
+
+    def _answer(self, digest: str, ask: Callable[[], T]) -> T:
+        """Ask, unless a link lies where the blob is or will be; then Corrupt is raised."""
+        with suppress(OSError):  # the store says better what is missing
+            os.close(opened(self._root, *key_of(digest).split("/")))
+        return super()._answer(digest, ask)
 
     def _write(self, key: str, chunks: Iterator[bytes]) -> None:
         """Bytes reach the disk before the name does, so no crash leaves a named, empty blob."""

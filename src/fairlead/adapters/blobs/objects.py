@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from fairlead.errors import Conflict, Corrupt, Invalid, Missing, Unavailable
 
-__all__ = ["ObjectBlobs"]
+__all__ = ["ObjectBlobs", "key_of"]
 
 T = TypeVar("T")
 
@@ -42,14 +42,14 @@ class ObjectBlobs:
                 digest, size = file_digest(file, "sha256").hexdigest(), os.fstat(file.fileno()).st_size
         if self._size(digest) != size:
             chunks = iter((data,)) if isinstance(data, bytes) else _chunks(data, digest)
-            self._answer(digest, lambda: self._write(_key(digest), chunks))
+            self._answer(digest, lambda: self._write(key_of(digest), chunks))
         return digest
 
     def get(self, digest: str) -> bytes:
         """All bytes, verified. Raises Missing or Corrupt."""
         import obstore
 
-        data = bytes(self._answer(digest, lambda: obstore.get(self._store, _key(digest)).bytes()))
+        data = bytes(self._answer(digest, lambda: obstore.get(self._store, key_of(digest)).bytes()))
         if sha256(data).hexdigest() != digest:
             raise _corrupt(digest)
         return data
@@ -62,7 +62,7 @@ class ObjectBlobs:
         with NamedTemporaryFile(dir=target.parent, prefix=".fetch-", delete=False) as file:
             part = Path(file.name)
             try:
-                result = self._answer(digest, lambda: obstore.get(self._store, _key(digest)))
+                result = self._answer(digest, lambda: obstore.get(self._store, key_of(digest)))
                 for chunk in result.stream(min_chunk_size=CHUNK):
                     found.update(chunk)
                     file.write(chunk)
@@ -82,13 +82,13 @@ class ObjectBlobs:
         import obstore
 
         with suppress(Missing):
-            self._answer(digest, lambda: obstore.delete(self._store, _key(digest)))
+            self._answer(digest, lambda: obstore.delete(self._store, key_of(digest)))
 
     def _size(self, digest: str) -> int | None:
         import obstore
 
         try:
-            return int(self._answer(digest, lambda: obstore.head(self._store, _key(digest)))["size"])
+            return int(self._answer(digest, lambda: obstore.head(self._store, key_of(digest)))["size"])
         except Missing:
             return None
 
@@ -112,7 +112,8 @@ class ObjectBlobs:
                               hint="check the disk or the network, then retry") from error  # fmt: skip
 
 
-def _key(digest: str) -> str:
+def key_of(digest: str) -> str:
+    """Where a blob lies in a store. Raises Invalid."""
     if not _DIGEST(digest):
         raise Invalid(f"not a digest: {digest!r:.80}", hint="64 lower-case hex digits of SHA-256")
     return f"{digest[:2]}/{digest}"

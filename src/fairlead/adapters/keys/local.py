@@ -1,11 +1,10 @@
 """A signing key in a file that only its owner may read."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairlead.disk import sync
-from fairlead.errors import Corrupt, Missing
+from fairlead.disk import secret
+from fairlead.errors import Missing
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -53,31 +52,8 @@ class LocalSigner:
                 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
             except ImportError as error:
                 raise _missing() from error
-            if not self._path.exists():
-                self._make(Ed25519PrivateKey.generate().private_bytes_raw())
-            secret = self._path.read_bytes()
-            if len(secret) != 32:
-                raise Corrupt(f"{self._path.name} is not a signing key",
-                              hint="restore it from a backup; a new key cannot continue the old checkpoints")  # fmt: skip
-            self._loaded = Ed25519PrivateKey.from_private_bytes(secret)
+            self._loaded = Ed25519PrivateKey.from_private_bytes(secret(self._path))
         return self._loaded
-
-    def _make(self, secret: bytes) -> None:
-        """Whole or not at all; whoever comes first stays."""
-        folder = self._path.parent
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = folder / f".{self._path.name}.{os.getpid()}"
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(secret)
-        sync(fresh)
-        try:
-            os.link(fresh, self._path)
-        except FileExistsError:
-            return
-        finally:
-            fresh.unlink()
-        sync(folder)
 
 
 def _missing() -> Missing:

@@ -5,10 +5,12 @@ import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from msgspec import Struct
 
 from fairlead.core.journal import HEADER, Entry, frame, frames
+from fairlead.disk import alone, opened
 from fairlead.errors import Corrupt
 
 __all__ = ["Journal", "Journals", "entries", "holding", "write"]
@@ -51,11 +53,15 @@ class Journals:
 
 def _free(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        with _read(path) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except (BlockingIOError, FileNotFoundError):
         return False
     return True
+
+
+def _read(path: Path) -> BinaryIO:
+    return os.fdopen(opened(path.parent, path.name), "rb")
 
 
 def entries(journal: Journal, offset: int = 0) -> Iterator[tuple[int, Entry, int]]:
@@ -63,7 +69,7 @@ def entries(journal: Journal, offset: int = 0) -> Iterator[tuple[int, Entry, int
 
     Raises FileNotFoundError when it was sealed meanwhile, and Corrupt.
     """
-    with journal.path.open("rb") as file:
+    with _read(journal.path) as file:
         file.seek(offset)
         data = file.read()
     if not offset:
@@ -81,7 +87,7 @@ def entries(journal: Journal, offset: int = 0) -> Iterator[tuple[int, Entry, int
 def holding(journal: Journal, text: str) -> Iterator[Entry]:
     """Entries whose bytes contain `text`: a look-up that decodes almost nothing."""
     needle = text.encode()
-    with journal.path.open("rb") as file:
+    with _read(journal.path) as file:
         if not needle or not file.seek(0, 2):
             return
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -102,8 +108,7 @@ def write(gateway: str, journals: Journals, sealed: Callable[[], int], made: Seq
     """
     folder = journals.folder
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (folder / f".{gateway}.lock").open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one writer of this name at a time
+    with alone(folder / f".{gateway}.lock"):
         last = max((j.sequence for j in journals.all() if j.gateway == gateway), default=-1)
         draft = folder / f".{gateway}.draft"
         with draft.open("wb") as file:

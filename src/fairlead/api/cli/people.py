@@ -47,6 +47,27 @@ def _add(
     people.add(project, name, tuple(role), expires, as_json=as_json)
 
 
+@people_group.command("invite")
+def _invite(
+    name: Name,
+    role: Annotated[list[str] | None, typer.Option(metavar="ROLE", show_default=False, help="Of somebody who is not known yet (repeatable).")] = None,
+    expires: Annotated[str, typer.Option(metavar="TIME", help="After which the invitation is good for nothing.")] = "2d",
+    token_expires: Annotated[str, typer.Option(metavar="TIME", help="How long the token lasts that they take.")] = "90d",
+    project: Project = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Print an invitation: with it somebody takes, once, a token that nobody else ever saw."""
+    people.invite(project, name, tuple(role or ()), expires, token_expires, as_json=as_json)
+
+
+@people_group.command("recover")
+def _recover(
+    name: Name, reason: Reason = "", expires: Lasts = "1d", project: Project = None, as_json: Json = False
+) -> None:
+    """A new token for an admin who lost theirs, by whoever may write .fairlead. Everybody hears of it."""
+    people.recover(project, name, reason, expires, as_json=as_json)
+
+
 @people_group.command("roles")
 def _roles(name: Name, role: Roles, project: Project = None) -> None:
     """Give somebody other roles instead of theirs; nobody changes their own."""
@@ -70,6 +91,12 @@ def _issue(
 ) -> None:  # fmt: skip
     """Print one more token for somebody, once."""
     people.issue(project, name, expires, tuple(power or ()), environment, as_json=as_json)
+
+
+@token_group.command("take")
+def _take(project: Project = None, as_json: Json = False) -> None:
+    """Take your own token: FAIRLEAD_TOKEN, or --token-file, is your invitation. It works once."""
+    people.take(project, as_json=as_json)
 
 
 @token_group.command("list")

@@ -13,7 +13,7 @@ from fairlead.api.present.table import grid
 from fairlead.api.session import opened
 from fairlead.core.identity import POWERS, Identity, Token
 
-__all__ = ["add", "change", "issue", "known", "remove", "revoke", "show", "tokens"]
+__all__ = ["add", "change", "invite", "issue", "known", "recover", "remove", "revoke", "show", "take", "tokens"]
 
 
 def show(given: Path | None, *, as_json: bool) -> None:
@@ -58,6 +58,34 @@ def issue(given: Path | None, name: str, lasts: str, powers: tuple[str, ...], en
     _once(name, token, lasts, as_json)
 
 
+def invite(given: Path | None, name: str, roles: tuple[str, ...], lasts: str, grants: str, *,
+           as_json: bool) -> None:  # fmt: skip
+    """An invitation instead of a token."""
+    with opened(given) as project:
+        invitation = project.invite_person(name, roles, lasts, grants)
+    sys.stdout.write(dump({"name": name, "invitation": invitation}) + "\n" if as_json else invitation + "\n")
+    if not as_json:
+        console(sys.stderr).print(f"good once, for {lasts}: with it {name} takes a token that nobody else sees", style="dim")
+        next_commands("FAIRLEAD_TOKEN=INVITATION fairlead token take > my.token")
+
+
+def take(given: Path | None, *, as_json: bool) -> None:
+    """One's own token, for an invitation."""
+    with opened(given) as project:
+        name = project.caller("join").name
+        token = project.take_token()
+    _once(name, token, "as long as the invitation said", as_json)
+
+
+def recover(given: Path | None, name: str, reason: str, lasts: str, *, as_json: bool) -> None:
+    """An admin's token made anew by whoever holds the project's folder."""
+    with opened(given) as project:
+        token = project.recover(name, reason, lasts)
+    _once(name, token, lasts, as_json)
+    if not as_json:
+        console(sys.stderr).print(f"every other token of {name} ended; it is in the audit log, and an alert", style="yellow")
+
+
 def tokens(given: Path | None, *, as_json: bool) -> None:
     """Every token, without what makes it one."""
     with opened(given) as project:
@@ -65,7 +93,7 @@ def tokens(given: Path | None, *, as_json: bool) -> None:
         listed = list(project.identity.tokens.values())
     table = grid("id", "of", "for", "where", "until", "issued by", "")
     for token in listed:
-        scope = "all" if token.powers == POWERS else ", ".join(sorted(token.powers))
+        scope = "an invitation" if token.grants else "all" if token.powers == POWERS else ", ".join(sorted(token.powers))
         table.add_row(Text(token.id, "cyan"), token.owner, scope, token.environment or "anywhere",
                       stamp(token.expires_at), token.issued_by, Text(token.trouble(now, here), "red"))  # fmt: skip
     emit(seen, table if listed else Text("no token was issued"), as_json=as_json)
