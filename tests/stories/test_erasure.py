@@ -16,13 +16,21 @@ from msgspec.structs import replace
 from fairlead import jobs
 from fairlead.api.present.card import FORMATS, card_json
 from fairlead.core.artifact import Artifact, PackageSpec
-from fairlead.core.journal import HEADER, Batch, Note, frame
+from fairlead.core.card import Card, Chapter
+from fairlead.core.evidence import Evidence
+from fairlead.core.journal import HEADER, Batch, Denial, Note, frame
 from fairlead.core.manifest import LogSection
 from fairlead.core.release import Phase
 from fairlead.core.traffic import DAY
+from fairlead.core.veil import marked
 from fairlead.errors import Conflict, Invalid, Missing
 from fairlead.flow.annex import POINTS
+from fairlead.flow.card import Clerk
+from fairlead.flow.explain import EXPLAINED
+from fairlead.flow.fairness import assess
+from fairlead.flow.rows import ROW
 from fairlead.project import Project
+from fairlead.project.erasing import KEY
 
 CANARY = "CANARY-7f3a9c"
 """In every value of the person that nobody else has."""
@@ -79,16 +87,19 @@ def tables(root: Path, *, without: bool = False) -> None:
 
 
 def asked(root: Path, package: Artifact) -> None:
-    """Two answered requests, one of them the person's, with feedback, in a finished journal."""
+    """Two answered requests, one of them the person's, with feedback, and one of theirs that was refused,
+    in a finished journal."""
     rows = [{"client": c, "town": t, "amount": 100.0, "sex": "f"} for c, t in ((CANARY, f"{CANARY}-town"), ("client-001", "Ghent"))]
     served: list[dict[str, Any] | None] = [{"clients.plan": f"{CANARY}-plan"}, {"clients.plan": "basic"}]
     made = Batch(service="loans", package=str(package.ref), at=1.7e9, epoch=1, live=True, propensity=1.0,
                  ids=["aaaagw00aaaa", "aaaagw00aaab"], units=["u1", "u2"], bodies=[json.encode(r) for r in rows],
                  features=served, outputs=[[0.25], [0.75]], errors=["", ""], fallback=[False, False], latencies=[0.001, 0.001])  # fmt: skip
     notes = [Note(prediction=i, name="label", value=v, at=1.7e9) for i, v in (("aaaagw00aaaa", f"{CANARY}-said"), ("aaaagw00aaab", "1"))]
+    denial = Denial(id="aaaagw00aaac", service="loans", package=str(package.ref), at=1.7e9, epoch=1, unit="u1", status=422,
+                    code="type", pointer="/amount", message=f"not {CANARY}", body=json.encode(rows[0] | {"amount": "much"}), latency=0.001)
     folder = root / ".fairlead" / "predictions" / "journal"
     folder.mkdir(parents=True)
-    (folder / "gw00-000000.log").write_bytes(HEADER + frame(made) + b"".join(map(frame, notes)))
+    (folder / "gw00-000000.log").write_bytes(HEADER + frame(made) + b"".join(frame(n) for n in notes) + frame(denial))
 
 
 def release(project: Project) -> Artifact:
@@ -146,10 +157,13 @@ def test_a_person_is_gone_from_every_byte_and_the_audit_trail_still_verifies(pro
     shutil.copy(root / "loans.csv", killed / "rows.csv")
     pl.read_csv(root / "loans.csv").write_parquet(root / ".fairlead" / "blobs" / "drafts" / "cut-short")
     before = places(root)
-    for kind in ("jobs/", "blobs/drafts", "blobs/", "packages/", "predictions/segments/answers", "predictions/segments/feedback", "online.db", "records.db"):
+    for kind in ("jobs/", "blobs/drafts", "blobs/", "packages/", "predictions/segments/answers", "predictions/segments/feedback", "predictions/segments/refused", "online.db", "records.db"):
         assert [p for p in before if p.startswith(f".fairlead/{kind}")], kind
     assert {f"packages/{package.ref.digest}/{f}" for f in ("samples.json", "profile.msgpack", "reference.msgpack")} <= {
         p.removeprefix(".fairlead/") for p in before}  # fmt: skip
+    theirs, others = (project.why(i).answer for i in ("aaaagw00aaaa", "aaaagw00aaab"))
+    assert project.explain(theirs.id) and project.explain(others.id)
+    told = [e.body["blob"] for e in project.records.events() if e.verb == EXPLAINED]
     seal = project.records.head()[1]
 
     dry = project.erase({"client": CANARY}, "", dry_run=True)
@@ -159,7 +173,10 @@ def test_a_person_is_gone_from_every_byte_and_the_audit_trail_still_verifies(pro
 
     done = project.erase({"client": CANARY}, "request 4711")
     assert not list(killed.iterdir())
-    assert (done.log.answers, done.log.feedback, done.facts) == (1, 1, 1)
+    assert (done.log.answers, done.log.feedback, done.log.refused, done.facts) == (1, 1, 1, 1)
+    assert [project.blobs.has(digest) for digest in told] == [False, True], "explanations go with their predictions"
+    assert project.explained(theirs).reason == "it was erased" and project.explained(others).state == "explained"
+    assert project.refused("aaaagw00aaac") is None
     assert done.waiting == (dry.models[0].ref, package.ref)
     live = {r.where for r in done.remains}
     assert live == places(root) | {r for r in live if r.startswith("event")} and "loans.csv" in live
@@ -180,6 +197,34 @@ def test_a_person_is_gone_from_every_byte_and_the_audit_trail_still_verifies(pro
     said = subprocess.run([sys.executable, "-I", "verify.py", "."], cwd=root / "bundle", capture_output=True, text=True, check=False)
     assert said.returncode == 0 and "intact" in said.stdout, said.stdout
     assert places(root) == set()
+
+
+@pytest.mark.parametrize("known", ["its hash", "its unit"])
+def test_tables_made_from_the_log_lose_the_person_too(project: Project, known: str) -> None:
+    """As a redacted column, or as nothing but the unit of a request: then by the ids of the requests."""
+    folder = project.state / "predictions"
+    (folder / KEY).write_bytes(b"k" * 32)
+    project.manifest = replace(project.manifest, release=replace(project.manifest.release, sticky_by="client"))
+    who = [CANARY if i % 3 == 0 else f"client-{i:03d}" for i in range(90)]
+    rows = [{"town": "Ghent", "amount": 100.0 + i, "sex": "f"} | ({"client": marked(b"k" * 32, w)} if known == "its hash" else {})
+            for i, w in enumerate(who)]  # fmt: skip
+    ids = [f"aaaagw01{i:04d}" for i in range(90)]
+    made = [Batch(service="loans", package=str(project.subject("").ref), at=1.7e9 + i, epoch=1, live=True, propensity=1.0,
+                  ids=[ids[i]], units=[marked(b"k" * 32, who[i]) if known == "its unit" else ids[i]],
+                  bodies=[json.encode(rows[i])], features=[{"clients.plan": "basic"}], outputs=[[0.25]], errors=[""],
+                  fallback=[False], latencies=[0.001]) for i in range(90)]  # fmt: skip
+    notes = [Note(prediction=name, name="label", value=i % 2, at=1.7e9 + i) for i, name in enumerate(ids)]
+    (folder / "journal" / "gw01-000000.log").write_bytes(HEADER + b"".join(frame(b) for b in made) + b"".join(frame(n) for n in notes))
+    table = project.harvest()
+    model = project.train(dataset=table.ref)
+    done = project.erase({"client": CANARY}, "request 4712")
+    found = {f.ref.name: f.rows for f in done.tables if f.ref.name.endswith(".log")}
+    assert found == {"loans.log": 31} and model.ref in {m.ref for m in done.models if m.rows}
+    left = project.records.artifacts("dataset", "loans.log")[-1]
+    assert left.ref != table.ref and project.checkout(left.ref, project.root / "left.csv") == 61
+    assert not set(ids[::3]) & set(pl.read_csv(project.root / "left.csv").get_column(ROW))
+    with pytest.raises(Missing, match="erased: 30 rows"):
+        project.reproduce(model.ref)
 
 
 def test_what_is_held_is_neither_erased_nor_expired(project: Project) -> None:
@@ -224,6 +269,20 @@ def test_cards_are_made_of_records_alone_and_name_every_source_and_gap(project: 
     gaps = {f.name for _, f in cards["model"].gaps}
     assert "known limits" in gaps and not {"purpose", "human oversight"} & gaps
     assert CANARY not in card_json(cards["data"]), "a data card lists no person"
+
+
+def test_a_bias_summary_says_how_groups_fare_in_production(project: Project) -> None:
+    def production(card: Card) -> Chapter:
+        return next(c for c in card.chapters if c.title == "In production")
+
+    subject = project.subject("")
+    assert "fewer than two groups" in str(production(project.card("bias", "")).facts), "the log knows two requests"
+    rates = [Evidence(subject=subject.ref, measure="positive_rate", slice=f"sex={g}", value=v, n=900, low=v - 0.03, high=v + 0.03)
+             for g, v in (("f", 0.2), ("m", 0.6))]  # fmt: skip
+    lived = assess(subject.ref, rates, project.manifest, live=True)
+    told = Clerk(project.records, project.blobs, project.manifest, project.approvals(), project.alerts(), lambda: lived)
+    (row,) = production(told.bias(subject)).grids[0].rows
+    assert row[:3] == ("positive_rate", "sex", "fail") and row[4:] == (900, f"prediction log, {subject.ref.short}")
 
 
 def test_the_technical_file_has_every_point_in_order_and_says_who_writes_what_is_missing(project: Project) -> None:

@@ -9,10 +9,11 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from fairlead.core.artifact import PackageSpec
+from fairlead.core.chat import NUMBERS
 from fairlead.core.journal import Batch
-from fairlead.core.prediction import Feedback
+from fairlead.core.prediction import Feedback, Refused
 
-__all__ = ["Answers", "Cursor", "Tail", "answers_of", "matrix", "output_of", "row_of"]
+__all__ = ["Answers", "Cursor", "Tail", "answers_of", "matrix", "measured", "output_of", "row_of"]
 
 Cursor = dict[str, tuple[int, int]]
 """How far a reader came: gateway -> (sequence of the journal, bytes of it already read)."""
@@ -23,7 +24,8 @@ class Answers(Struct, frozen=True, kw_only=True, eq=False):
 
     `live`: the request was assigned to this package (a mirrored twin is not live); `errors`: why it
     failed ("" when it answered); `fallback`: it stood in for another package that failed.
-    `kept`: its inputs were written down (None: of all of them).
+    `kept`: its inputs were written down (None: of all of them). `wanted`: the caller asked for an
+    explanation (None: of none).
     `latency`: seconds. `scores`: float64 [n, k], NaN where there is no answer. `values(names,
     places)`: for each name (request column or ``view.column``) its values at these places, None
     where absent; only what is asked for is decoded.
@@ -43,6 +45,7 @@ class Answers(Struct, frozen=True, kw_only=True, eq=False):
     scores: NDArray[np.float64]
     values: Callable[[Sequence[str], Sequence[int]], list[list[Any]]]
     kept: NDArray[np.bool_] | None = None
+    wanted: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -53,6 +56,7 @@ class Tail(Struct, frozen=True, kw_only=True):
 
     answers: tuple[Answers, ...] = ()
     feedback: tuple[Feedback, ...] = ()
+    refused: tuple[Refused, ...] = ()
     cursor: Cursor = {}
     more: bool = False
 
@@ -83,7 +87,19 @@ def _gather(service: str, package: str, batches: list[Batch]) -> Answers:
         scores=matrix([o for b in batches for o in b.outputs]),
         values=_values_of(batches),
         kept=np.array([body != b"" for b in batches for body in b.bodies], dtype=np.bool_),
+        wanted=np.array([w for b in batches for w in b.wanted or [False] * len(b.ids)], dtype=np.bool_),
     )
+
+
+def measured(answers: Answers) -> dict[str, list[Feedback]]:
+    """What is known of every live answer of a chat as soon as it is given, as feedback by its name:
+    its cost, its tokens, its time to the first token."""
+    live = np.flatnonzero(answers.live)
+    return {
+        name: [Feedback(prediction=answers.ids[i], name=name, value=value, at=float(answers.at[i] + answers.latency[i]))
+               for i, value in zip(live.tolist(), answers.scores[live, place].tolist(), strict=True) if value == value]
+        for place, name in enumerate(NUMBERS) if answers.scores.shape[1] == len(NUMBERS)
+    }  # fmt: skip
 
 
 def matrix(outputs: Sequence[Sequence[float] | None]) -> NDArray[np.float64]:
@@ -116,11 +132,16 @@ def row_of(body: bytes) -> dict[str, Any]:
     return row if isinstance(row, dict) else {"body": row}
 
 
-def output_of(spec: PackageSpec, scores: Sequence[float] | None) -> dict[str, Any] | None:
+def output_of(
+    spec: PackageSpec, scores: Sequence[float] | None, said: dict[str, Any] | None = None
+) -> dict[str, Any] | None:
     """What a caller sees of raw scores: binary label and score, multiclass label and scores by
-    class, regression value. None stays None."""
+    class, regression value; of a chat what was `said`, even before it failed, and its numbers (None:
+    not known). None stays None."""
     if scores is None:
-        return None
+        return said
+    if spec.task == "chat":
+        return {**(said or {}), **{n: None if v != v else v for n, v in zip(NUMBERS, scores, strict=True)}}
     if spec.task == "regression":
         return {"value": scores[0]}
     if spec.task == "binary":

@@ -9,7 +9,7 @@ import msgspec
 
 from fairlead.errors import Corrupt
 
-__all__ = ["HEADER", "Batch", "Durability", "Entry", "Note", "frame", "frames"]
+__all__ = ["HEADER", "Batch", "Denial", "Durability", "Entry", "Note", "frame", "frames"]
 
 Durability = Literal["memory", "os", "fsync"]
 """What the acknowledgement of a prediction means for its log. memory: written within 20 ms, lost if
@@ -28,6 +28,8 @@ class Batch(msgspec.Struct, frozen=True, tag="b", array_like=True, kw_only=True)
     `bodies`: the request row as raw JSON object; `features`: values joined from the online store;
     `outputs`: raw scores (None when the package failed), `errors`: why it failed ("" when not).
     `traces`: of callers that brought one ("": the id names it, `core.trace`); empty when none did.
+    `said`: what an answer holds beside its numbers (the text of a chat); empty where that is nothing.
+    `wanted`: whether the caller asked for an explanation; empty when none did.
     """
 
     service: str
@@ -45,6 +47,8 @@ class Batch(msgspec.Struct, frozen=True, tag="b", array_like=True, kw_only=True)
     fallback: list[bool]
     latencies: list[float]
     traces: list[str] = []
+    said: list[dict[str, Any] | None] = []
+    wanted: list[bool] = []
 
 
 class Note(msgspec.Struct, frozen=True, tag="f", array_like=True, kw_only=True):
@@ -56,7 +60,30 @@ class Note(msgspec.Struct, frozen=True, tag="f", array_like=True, kw_only=True):
     at: float
 
 
-Entry = Batch | Note
+class Denial(msgspec.Struct, frozen=True, tag="r", array_like=True, kw_only=True):
+    """A request that was refused before any package was asked.
+
+    `package`: that would have answered ("": none was ready). `status`, `code`, `pointer`, `message`:
+    what the caller was told. `body`: the row it is about, b"" when there is none to tell. `count`: how
+    many refusals of this `code` it stands for: of a flood not every one is written.
+    """
+
+    id: str
+    service: str
+    package: str
+    at: float
+    epoch: int
+    unit: str
+    status: int
+    code: str
+    pointer: str
+    message: str
+    body: bytes
+    latency: float
+    count: int = 1
+
+
+Entry = Batch | Note | Denial
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Entry).decode

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from fairlead.core.ref import Ref
 
-__all__ = ["Erased", "Feedback", "Prediction", "Reach"]
+__all__ = ["Erased", "Feedback", "Prediction", "Reach", "Refused"]
 
 
 class Prediction(Struct, frozen=True, kw_only=True):
@@ -18,6 +18,7 @@ class Prediction(Struct, frozen=True, kw_only=True):
     `unit`: the sticky unit; `latency`: seconds on the monotonic clock; `at`: UTC seconds.
     `inputs`: the request row as sent; `features`: values joined from the online store.
     `trace`: W3C trace id that the caller brought; without one, `core.trace.trace_of` the id.
+    `wanted`: the caller asked for an explanation.
     """
 
     id: str
@@ -35,6 +36,35 @@ class Prediction(Struct, frozen=True, kw_only=True):
     propensity: float
     epoch: int
     trace: str = ""
+    wanted: bool = False
+
+
+class Refused(Struct, frozen=True, kw_only=True):
+    """A request that no package was asked, and why.
+
+    `status`, `code`, `pointer`, `message`: what the caller was told (`message` is "" where it may hold
+    a hidden value). `package`: that would have answered, None when none was ready. `inputs`: what of
+    the row the contract knows. `count`: refusals of this `code` it stands for: of a flood not every
+    one is in the log.
+    """
+
+    id: str
+    service: str
+    package: Ref | None
+    at: float
+    epoch: int
+    unit: str
+    status: int
+    code: str
+    pointer: str
+    message: str
+    inputs: dict[str, Any] = {}
+    latency: float
+    count: int = 1
+
+    def __str__(self) -> str:
+        where = f" at {self.pointer}" if self.pointer else ""
+        return f"refused with {self.status} {self.code}{where}" + (f": {self.message}" if self.message else "")
 
 
 class Feedback(Struct, frozen=True, kw_only=True):
@@ -60,9 +90,10 @@ class Reach(Struct, frozen=True, kw_only=True):
 
 
 class Erased(Struct, frozen=True, kw_only=True):
-    """What went out of the log: answers, and pieces of feedback to them. `waiting`: answers in files
-    that a gateway still writes to."""
+    """What went out of the log: answers, pieces of feedback to them, and refused requests. `waiting`:
+    those in files that a gateway still writes to."""
 
     answers: int = 0
     feedback: int = 0
+    refused: int = 0
     waiting: int = 0

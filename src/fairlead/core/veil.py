@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from fairlead.core.journal import Batch
+from fairlead.core.journal import Batch, Denial
 from fairlead.core.manifest import LogSection
 from fairlead.core.ref import canonical
 
-__all__ = ["UNKEPT", "Veil", "hidden", "marked", "veil"]
+__all__ = ["UNKEPT", "Veil", "denied", "hidden", "marked", "veil"]
 
 UNKEPT = b""
 """The body of a request whose inputs were left out by sampling."""
@@ -50,20 +50,32 @@ def veil(log: LogSection, key: bytes, sticky_by: str = "") -> Veil | None:
 
     def change(batch: Batch) -> Batch:
         bodies, features, errors, units = batch.bodies, batch.features, batch.errors, batch.units
+        said = batch.said
         if covered:
             sent = [_read(body) for body in bodies]
             joined = [f or {} for f in features]
             errors = [_without(e, covered, s | f) for e, s, f in zip(errors, sent, joined, strict=True)]
             bodies = [msgspec.json.encode(row(s)) for s in sent]
-            features = [None if f is None else row(f) for f in features]
+            features, said = ([None if f is None else row(f) for f in some] for some in (features, said))
             if sticky_by in covered:
                 units = [u if u == i else mark(u) for u, i in zip(units, batch.ids, strict=True)]
         keeps = [_chosen(i, log.sample) for i in batch.ids]
         bodies = [body if keep else UNKEPT for body, keep in zip(bodies, keeps, strict=True)]
         features = [f if keep else None for f, keep in zip(features, keeps, strict=True)]
-        return replace(batch, bodies=bodies, features=features, errors=errors, units=units)
+        said = [s if keep else None for s, keep in zip(said, keeps, strict=True)] if said else said
+        return replace(batch, bodies=bodies, features=features, errors=errors, units=units, said=said)
 
     return change
+
+
+def denied(change: Veil, denial: Denial) -> Denial:
+    """What of a refused request may reach the disk: as of an answered one."""
+    row = change(Batch(
+        service=denial.service, package=denial.package, at=denial.at, epoch=denial.epoch, live=False,
+        propensity=0.0, ids=[denial.id], units=[denial.unit], bodies=[denial.body], features=[None],
+        outputs=[None], errors=[denial.message], fallback=[False], latencies=[denial.latency],
+    ))  # fmt: skip
+    return replace(denial, unit=row.units[0], body=row.bodies[0], message=row.errors[0])
 
 
 def marked(key: bytes, value: Any) -> str:

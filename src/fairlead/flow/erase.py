@@ -32,8 +32,10 @@ from fairlead.core.tombs import ERASED, ERASURE, REDACTED, cleaned, record_of, w
 from fairlead.errors import Conflict, Invalid, Missing
 from fairlead.flow import data, outline, parts
 from fairlead.flow.conform import infer_contract
+from fairlead.flow.explain import orphans
 from fairlead.flow.impact import impact
 from fairlead.flow.remains import SHORTEST, Remain, remains, sweep
+from fairlead.flow.rows import ROW
 from fairlead.ports import Blobs, Change, Clock, Online, PredictionLog, Records, Stored
 
 if TYPE_CHECKING:
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
 __all__ = ["Eraser", "Erasure", "Found", "Log"]
 
 Where = Mapping[str, str]
+
+MASK = "\0theirs"
+"""A column no table can have."""
 
 
 class Log(Struct, frozen=True, kw_only=True):
@@ -79,7 +84,8 @@ class Erasure(Struct, frozen=True, kw_only=True):
     @property
     def anything(self) -> bool:
         """Whether there was anything to erase."""
-        return any((self.tables, self.models, self.packages, self.log.answers, self.log.feedback, self.facts))
+        return any((self.tables, self.models, self.packages, self.log.answers, self.log.feedback, self.log.refused,
+                    self.facts))  # fmt: skip
 
     @property
     def waiting(self) -> tuple[Ref, ...]:
@@ -95,19 +101,21 @@ class Eraser:
         self._records, self._blobs, self._log, self._clock = records, blobs, log, clock
         self._root, self._state, self._known_at = root, state, known_at
 
-    def find(self, where: Where) -> tuple[Erasure, "_Rows"]:
+    def find(self, where: Where, log: Log) -> tuple[Erasure, "_Rows"]:
         """What would be erased. Raises Invalid when no table has these columns."""
-        tables = [a for a in self._tables() if set(where) <= set(_schema(a).names)]
-        if not tables:
+        tables = [a for a in self._tables() if set(where) <= set(_schema(a).names) or ROW in _schema(a).names]
+        if not any(set(where) <= set(_schema(a).names) for a in tables):
             raise Invalid(f"no table has the column {' and '.join(where)}",
                           hint="`fairlead card data` lists the columns")  # fmt: skip
-        rows = _Rows(where, self._tables(), self._blobs)
+        asked = self._asked(log) if any(ROW in _schema(a).names for a in tables) else frozenset()
+        rows = _Rows(log.where, asked, self._tables(), self._blobs)
         held = [Found(ref=a.ref, rows=n) for a in tables if (n := sum(rows.of(p) for p in _parts(a)))]
         live, reached = self._live(), 0
         touched: dict[Ref, int] = {}
         for table in held:
             seen = impact(self._records.artifact(table.ref), self._log, self._records, self._blobs,
-                          rows=where, known_at=self._known_at)  # fmt: skip
+                          rows=where if ROW not in _schema(self._records.artifact(table.ref)).names
+                          else {ROW: rows.named}, known_at=self._known_at)  # fmt: skip
             lessons = {t.model: t.learnt + t.held_out for t in seen.taught}
             for made in seen.artifacts:
                 taught = made.spec.model if isinstance(made.spec, PackageSpec) else made.ref
@@ -127,7 +135,7 @@ class Eraser:
     def erase(self, where: Where, log: Log, online: Online | None, reason: str, actor: str) -> Erasure:
         """Erase for good. Raises Invalid (no such column; a reason that names the person), Conflict
         (something is held, or another process holds the log or the online store)."""
-        plan, rows = self.find(where)
+        plan, rows = self.find(where, log)
         alone = where if len(where) == 1 else {}  # of two columns neither needs to name a person
         gone = rows.personal() | set(alone.values())
         if any(value in reason for value in gone if len(value) >= SHORTEST):
@@ -141,6 +149,11 @@ class Eraser:
             self._write(plan, list(made.values()), gone, reason, actor)
         self._delete(plan, rows, gone)
         return changed(plan, remains=tuple(remains(self._root, self._state, gone, self._records)))
+
+    def _asked(self, log: Log) -> frozenset[str]:
+        """The ids of the person's requests, by which the tables made from the log know them."""
+        return frozenset(p.id for p in self._log.predictions() if p.unit in log.units
+                         or (log.where and all(str(p.inputs.get(c)) in vs for c, vs in log.where.items())))  # fmt: skip
 
     def finish(self, reason: str, actor: str) -> Erasure:
         """Erase what answered at the time of an earlier erasure and does not any more."""
@@ -211,7 +224,7 @@ class Eraser:
         erased = {str(f.ref): f.rows for f in (*plan.tables, *plan.models, *plan.packages) if not f.live}
         body = {"columns": plan.columns, "reason": reason, "erased": erased, "successors": plan.successors,
                 "waiting": [str(r) for r in plan.waiting], "answers": plan.log.answers,
-                "feedback": plan.log.feedback, "facts": plan.facts}  # fmt: skip
+                "feedback": plan.log.feedback, "refused": plan.log.refused, "facts": plan.facts}  # fmt: skip
         self._records.commit(Change(
             at=self._clock.now(), actor=actor, verb=ERASED, subject=ERASURE, body=body, artifacts=tuple(made),
             services=tuple(services), redacted=tuple(self._redacted(gone)),
@@ -243,7 +256,8 @@ class Eraser:
                 doomed.update(d for n, d in spec.files.items())
             elif isinstance(spec, PackageSpec) and not found.live:
                 shutil.rmtree(self._state / "packages" / found.ref.digest, ignore_errors=True)
-        for digest in (doomed | set(self._told(gone))) - self._needed(plan) - {""}:
+        doomed |= {*self._told(gone), *orphans(self._log, self._records, self._blobs)}
+        for digest in doomed - self._needed(plan) - {""}:
             self._blobs.delete(digest)
         if any(not f.live for f in plan.packages):
             shutil.rmtree(self._state / "images", ignore_errors=True)  # packed copies of packages
@@ -278,10 +292,14 @@ class Eraser:
 
 
 class _Rows:
-    """The rows of the person in every part of every table, each part read once."""
+    """The rows of the person in every part of every table, each part read once. `where`: by column
+    the values that are theirs; `asked`: their requests, whose rows in tables of the log are theirs too;
+    `named`: of their rows in such tables the ids."""
 
-    def __init__(self, where: Where, tables: Iterable[Artifact], blobs: Blobs) -> None:
-        self._where, self._blobs = where, blobs
+    def __init__(self, where: Mapping[str, Collection[str]], asked: Collection[str],
+                 tables: Iterable[Artifact], blobs: Blobs) -> None:  # fmt: skip
+        self._where, self._asked, self._blobs = where, asked, blobs
+        self.named: list[str] = []
         self._counts: dict[str, int] = {}
         self._held: dict[str, Part] = {}
         self._gone: set[str] = set()
@@ -313,22 +331,28 @@ class _Rows:
         theirs, others = frame.filter(mask), frame.filter(~mask)
         self._gone |= _texts(theirs)
         self._kept |= _texts(others)
+        if ROW in theirs.columns:
+            self.named += theirs.get_column(ROW).to_list()
         if theirs.height:
             self._counts[part.digest], self._held[part.digest] = theirs.height, part
 
     def _mask(self, frame: "pl.DataFrame") -> "pl.Series":
         import polars as pl
 
-        if not set(self._where) <= set(frame.columns):
-            return pl.repeat(False, frame.height, eager=True)
-        tests = [frame.get_column(c).cast(pl.String) == v for c, v in self._where.items()]
-        return frame.select(pl.all_horizontal(tests).fill_null(False)).to_series()
+        theirs = [pl.lit(False)]
+        if set(self._where) <= set(frame.columns):
+            tests = [pl.col(c).cast(pl.String).is_in(list(vs)) for c, vs in self._where.items()]
+            theirs.append(pl.all_horizontal(tests))
+        if ROW in frame.columns:
+            theirs.append(pl.col(ROW).is_in(list(self._asked)))
+        mask = pl.any_horizontal(*(t.fill_null(False) for t in theirs))
+        return frame.with_columns(mask.alias(MASK)).get_column(MASK)
 
 
 def _texts(frame: "pl.DataFrame") -> set[str]:
     import polars as pl
 
-    columns = frame.select(pl.col(pl.String)).get_columns()
+    columns = frame.drop(ROW, strict=False).select(pl.col(pl.String)).get_columns()
     return {text for c in columns for text in c.unique().to_list() if text}
 
 

@@ -148,6 +148,7 @@ def take(answers: Answers, places: NDArray[np.intp]) -> Answers:
         epoch=answers.epoch[places], live=answers.live[places],
         propensity=answers.propensity[places], fallback=answers.fallback[places],
         latency=answers.latency[places], scores=answers.scores[places], values=nothing,
+        kept=None, wanted=None,
     )  # fmt: skip
 
 

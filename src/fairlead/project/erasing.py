@@ -15,6 +15,7 @@ from fairlead.core.traffic import DAY
 from fairlead.core.veil import marked
 from fairlead.errors import Conflict, Invalid, Missing
 from fairlead.flow.erase import Eraser, Erasure, Log
+from fairlead.flow.explain import orphans
 from fairlead.flow.govern import Why
 from fairlead.flow.parcel import Spoken
 from fairlead.flow.reproduce import Reproduction
@@ -67,6 +68,8 @@ class Erasing(Accounting):
             return 0
         gone = self.log.expire(before)
         if gone:
+            for digest in list(orphans(self.log, self.records, self.blobs, before)):
+                self.blobs.delete(digest)
             self._tell("log.expired", {"before": before, "files": gone, "retention": span})
         return gone
 
@@ -77,7 +80,7 @@ class Erasing(Accounting):
         eraser = Eraser(self.records, self.blobs, self.log, self.clock, self.root, self.state,
                         self.manifest.data.known_at)  # fmt: skip
         if dry_run:
-            return eraser.find(where)[0]
+            return eraser.find(where, self._named(where))[0]
         if not reason.strip():
             raise Invalid("an erasure needs a reason", hint="--reason TEXT: it stays in the audit log, the person does not")
         if not where:

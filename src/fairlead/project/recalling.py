@@ -12,6 +12,7 @@ from fairlead.core.artifact import Artifact
 from fairlead.core.checkpoint import SignedCheckpoint
 from fairlead.core.duration import seconds
 from fairlead.core.event import verify
+from fairlead.core.prediction import Refused
 from fairlead.core.ref import Ref
 from fairlead.flow import audit, govern
 from fairlead.flow.impact import Impact, impact
@@ -31,6 +32,10 @@ class Recalling(Exchanging):
         """Everything that led to one prediction, back to the rows. Raises Missing."""
         return govern.why(prediction_id, self.log, self.records, self.blobs,
                           known_at=self.manifest.data.known_at, tables=self._tables)  # fmt: skip
+
+    def refused(self, request_id: str) -> Refused | None:
+        """The request that was refused under this id, if one was."""
+        return next(self.log.refused(request_id), None)
 
     @cached_property
     def _tables(self) -> govern.Tables:

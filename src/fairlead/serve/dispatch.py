@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, Protocol
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -15,6 +16,7 @@ from fairlead.serve.access import Access
 from fairlead.serve.batch import GONE, LATE, Ask, Lane
 from fairlead.serve.blame import Poison
 from fairlead.serve.config import GatewayConfig
+from fairlead.serve.denials import Denials
 from fairlead.serve.guard import Gate
 from fairlead.serve.http import Exchange, Head
 from fairlead.serve.ids import Ids
@@ -25,7 +27,7 @@ from fairlead.serve.reader import Answer
 from fairlead.serve.refusal import Refusal, refusal_of
 from fairlead.serve.timely import Timely
 
-__all__ = ["Asker", "Call", "Dispatch"]
+__all__ = ["FULL", "NOBODY", "UNLOGGED", "Asker", "Call", "Dispatch"]
 
 GATHER = 0.002
 """Seconds in which mirrored rows gather."""
@@ -35,11 +37,11 @@ FEATURELESS: dict[str, Any] = {}
 """The features of a row whose online store did not answer in time: all missing, and known to be."""
 STATIC = "static"
 """The package of an answer that no model gave."""
-_NOBODY = Refusal(status=503, code="unavailable", message="no package answers for this service yet",
+NOBODY = Refusal(status=503, code="unavailable", message="no package answers for this service yet",
                   hint="release a package, or wait until it is loaded", retry_after=1)  # fmt: skip
-_FULL = Refusal(status=429, code="overload", message="too many rows are waiting",
+FULL = Refusal(status=429, code="overload", message="too many rows are waiting",
                 hint="send fewer at once, or try again in a second", retry_after=1)  # fmt: skip
-_UNLOGGED = Refusal(status=503, code="journal", message="the prediction log cannot be written",
+UNLOGGED = Refusal(status=503, code="journal", message="the prediction log cannot be written",
                     hint="try again; serve.durability: os answers without the log", retry_after=1)  # fmt: skip
 _encode = msgspec.json.Encoder().encode
 
@@ -88,9 +90,10 @@ class Dispatch:
 
     def __init__(
         self, config: GatewayConfig, *, clock: Clock, online: Timely | None, ledger: Ledger,
-        metrics: Metrics, access: Access, ids: Ids, changed: Callable[[Lane], None],
+        metrics: Metrics, access: Access, denials: Denials, ids: Ids, changed: Callable[[Lane], None],
     ) -> None:  # fmt: skip
         self.config, self.clock, self.online, self.ledger = config, clock, online, ledger
+        self.denials = denials
         self.access, self.ids, self._changed = access, ids, changed
         self.plan: Plan | None = None
         self.gate = Gate(config.queue)
@@ -112,9 +115,9 @@ class Dispatch:
 
     def predict(self, exchange: Exchange) -> None:
         """POST /predict: one row, or {"rows": [...]}."""
-        plan, body = self.plan, exchange.body
+        plan, body, started = self.plan, exchange.body, perf_counter()
         if plan is None:
-            exchange.refuse(_NOBODY)
+            self.deny(exchange, NOBODY, started)
             return
         if body.startswith(b'{"rows"') and self._several(exchange, plan):
             return
@@ -123,9 +126,9 @@ class Dispatch:
             values = contract.read(body)
         except Invalid as error:
             if not self._several(exchange, plan):
-                exchange.refuse(refusal_of(error))
+                self.deny(exchange, refusal_of(error), started, body)
             return
-        ask = Ask(_unit(exchange), body, perf_counter())
+        ask = Ask(_unit(exchange), body, started)
         ask.values, ask.contract = values, contract
         self._admit(Call(exchange, self._one), plan, [ask])
 
@@ -141,14 +144,14 @@ class Dispatch:
         """Answer the inference request that `read` gives (or raises Invalid), whichever way it came."""
         plan, started = self.plan, perf_counter()
         if plan is None:
-            exchange.refuse(_NOBODY)
+            self.deny(exchange, NOBODY, started)
             return
         reader, asks = plan.baseline.reader, []
         try:
             question = read()
             bodies, encoded = tensors.split_inference(question, reader)
         except Invalid as error:
-            exchange.refuse(refusal_of(error))
+            self.deny(exchange, refusal_of(error), started)
             return
         for i, body in enumerate(bodies):
             ask = Ask(_unit(exchange), body, started)
@@ -160,7 +163,8 @@ class Dispatch:
             except Invalid as error:
                 refusal = refusal_of(error)
                 pointer = tensors.pointed(error, i)
-                exchange.refuse(msgspec.structs.replace(refusal, pointer=pointer, violations=()))
+                refusal = msgspec.structs.replace(refusal, pointer=pointer, violations=())
+                self.deny(exchange, refusal, started, body)
                 return
             asks.append(ask)
         self._admit(Call(exchange, lambda call: answer(call, question.request)), plan, asks)
@@ -170,7 +174,7 @@ class Dispatch:
         contract, started = plan.baseline.reader.contract, perf_counter()
         objects = exchange.body.count(b"{")
         if objects > OBJECTS * self.config.queue:
-            exchange.refuse(self._large(objects))
+            self.deny(exchange, self._large(objects), started)
             return True
         bodies = None if "rows" in contract.names else wire.many(exchange.body)
         if bodies is None:
@@ -181,7 +185,7 @@ class Dispatch:
             try:
                 ask.values, ask.contract = contract.read(body), contract
             except Invalid as error:
-                exchange.refuse(refusal_of(error, f"/rows/{i}"))
+                self.deny(exchange, refusal_of(error, f"/rows/{i}"), started, body)
                 return True
             asks.append(ask)
         self._admit(Call(exchange, self._many), plan, asks)
@@ -193,18 +197,29 @@ class Dispatch:
             call.answer(call)
             return
         if len(asks) > self.config.queue:
-            call.exchange.refuse(self._large(len(asks)))
+            self.deny(call.exchange, self._large(len(asks)), asks[0].started)
             return
         if not (plan.baseline.takes(len(asks)) and self.gate.enter(len(asks))):
             self.shed.n += 1
-            call.exchange.refuse(_FULL)
+            self.deny(call.exchange, FULL, asks[0].started, asks[0].body if len(asks) == 1 else b"")
             return
         call.asks, call.left = asks, len(asks)
         head = call.exchange.head
         if head is not None and head.trace and (parent := parent_of(head.trace)):
             for ask in asks:
                 ask.trace = parent.trace
+        if head is not None and head.query and _explain(head.query):
+            for ask in asks:
+                ask.wanted = True
         self._send(call, plan)
+
+    def deny(self, exchange: Asker, refusal: Refusal, started: float, body: bytes = b"") -> None:
+        """Refuse a request before anybody is asked, then write that down. `body`: the row it is about."""
+        now = self.clock.now()
+        self.ids.at(now)
+        exchange.id = exchange.id or self.ids.next()
+        exchange.refuse(refusal)
+        self.denials.add(exchange.id, _unit(exchange), refusal, body, self.plan, at=now, started=started)
 
     def _large(self, rows: int) -> Refusal:
         return Refusal(status=413, code="rows", message=f"{rows} rows in one request",
@@ -385,7 +400,7 @@ class Dispatch:
         if not call.logged:
             self.unlogged.n += len(call.asks)
             if self.config.durability == "fsync":
-                call.exchange.refuse(_UNLOGGED)
+                call.exchange.refuse(UNLOGGED)
                 return
         self.statics.n += len(bare)
         call.exchange.id = call.asks[0].id
@@ -431,6 +446,11 @@ class Dispatch:
 
 def _unit(exchange: Asker) -> str:
     return exchange.head.unit if exchange.head is not None else ""
+
+
+def _explain(query: bytes) -> bool:
+    """Whether the caller wants the answer explained later: ``?explain=true``."""
+    return dict(parse_qsl(query.decode("latin-1").lower())).get("explain") in ("true", "1", "yes")
 
 
 def _no_answer(ask: Ask, pointer: str) -> Refusal:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from time import perf_counter
 
+from msgspec.structs import replace
+
 from fairlead.core.journal import Batch, Note
 from fairlead.core.veil import Veil
 from fairlead.serve.batch import Ask
@@ -67,8 +69,10 @@ class Ledger:
             propensity=first.propensity, ids=[a.id for a in asks], units=[a.unit for a in asks],
             bodies=[a.body for a in asks], features=[a.features for a in asks], outputs=list(rows),
             errors=[reason] * len(asks), fallback=[a.fallback for a in asks], latencies=latencies,
-            traces=[a.trace for a in asks] if any([a.trace for a in asks]) else [],
+            said=[a.said for a in asks] if first.said else [],
         )  # fmt: skip
+        if any([a.trace or a.wanted for a in asks]):
+            batch = replace(batch, traces=[a.trace for a in asks], wanted=[a.wanted for a in asks])
         taken = self.sink.add(batch if self._veil is None else self._veil(batch))
         count, histogram = self._cell(package, first.live, bool(reason))
         count.n += len(asks)

@@ -17,7 +17,7 @@ from fairlead.errors import Missing
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["LEFT_OUT", "SpecOf", "notes_table", "predictions_of", "restored", "restored_notes",
+__all__ = ["LEFT_OUT", "WANTED", "SpecOf", "notes_table", "predictions_of", "restored", "restored_notes",
            "table_of"]  # fmt: skip
 
 SpecOf = Callable[[str], PackageSpec]
@@ -25,6 +25,12 @@ SpecOf = Callable[[str], PackageSpec]
 
 TRACE = "trace"
 """The key under `rest` of the trace that a caller brought."""
+
+SAID = "said"
+"""The key under `rest` of what an answer holds beside its numbers."""
+
+WANTED = "wanted"
+"""The key under `rest` of a row whose caller asked for an explanation."""
 
 LEFT_OUT = "left_out"
 """The key under `rest` of a row whose inputs were not written down (log.sample)."""
@@ -81,11 +87,14 @@ def table_of(batches: Sequence[tuple[int, Batch]], source: str, spec_of: SpecOf)
 
 
 def _beside(batches: Sequence[Batch]) -> list[dict[str, Any]]:
-    """What of each row has no column: the trace that came with it, and that its inputs were left out."""
-    return [
-        ({TRACE: trace} if trace else {}) | ({LEFT_OUT: True} if body == UNKEPT else {})
-        for b in batches for trace, body in zip(b.traces or [""] * len(b.ids), b.bodies, strict=True)
-    ]  # fmt: skip
+    """What of each row has no column: the trace that came with it, what was said in words, that its
+    inputs were left out, that an explanation is wanted."""
+    rows = (
+        {TRACE: b.traces and b.traces[i], SAID: b.said and b.said[i], LEFT_OUT: body == UNKEPT,
+         WANTED: b.wanted and b.wanted[i]}
+        for b in batches for i, body in enumerate(b.bodies)
+    )  # fmt: skip
+    return [{key: value for key, value in row.items() if value} for row in rows]
 
 
 def _known(spec_of: SpecOf, package: str) -> PackageSpec | None:
@@ -119,7 +128,7 @@ def _outputs(
     score = [f if t == "binary" else None for f, t in zip(first, tasks, strict=True)]
     value = [f if t == "regression" else None for f, t in zip(first, tasks, strict=True)]
     label = [s["label"] if s and "label" in s else None for s in said]
-    whole = [o if t in ("multiclass", "") else None
+    whole = [o if t in ("multiclass", "chat", "") else None
              for (_, o), t in zip(outputs, tasks, strict=True)]  # fmt: skip
     return {
         "score": pl.Series(score, dtype=pl.Float64),
@@ -216,9 +225,10 @@ def _prediction(row: dict[str, Any], spec: PackageSpec | None) -> Prediction:
     return Prediction(
         id=row["id"], service=row["service"], package=Ref.parse(row["package"]), at=row["at"],
         unit=row["unit"], inputs=_unpack("in.", row, rest, contract),
-        features=_unpack("feature.", row, rest, outputs), output=_said(row, spec),
+        features=_unpack("feature.", row, rest, outputs), output=_said(row, spec, rest.get(SAID)),
         error=row["error"], fallback=row["fallback"], latency=row["latency"], live=row["live"],
         propensity=row["propensity"], epoch=row["epoch"], trace=rest.get(TRACE, ""),
+        wanted=rest.get(WANTED, False),
     )  # fmt: skip
 
 
@@ -234,10 +244,10 @@ def _unpack(
     return dict(sorted(found.items()))
 
 
-def _said(row: dict[str, Any], spec: PackageSpec | None) -> Any:
-    if spec is None or spec.task == "multiclass":
+def _said(row: dict[str, Any], spec: PackageSpec | None, said: dict[str, Any] | None) -> Any:
+    if spec is None or spec.task in ("multiclass", "chat"):
         scores = row["scores"]
-        return output_of(spec, scores) if spec else scores
+        return output_of(spec, scores, said) if spec else scores
     if spec.task == "binary":
         return None if row["score"] is None else {"label": row["label"], "score": row["score"]}
     return None if row["value"] is None else {"value": row["value"]}
@@ -254,10 +264,12 @@ def predictions_of(batch: Batch, spec_of: SpecOf) -> Iterator[Prediction]:
             id=batch.ids[i], service=batch.service, package=package, at=batch.at,
             unit=batch.units[i], inputs=_filled(row_of(body), contract),
             features=_filled(batch.features[i] or {}, outputs),
-            output=output_of(spec, scores) if spec else scores, error=batch.errors[i],
+            output=output_of(spec, scores, batch.said[i] if batch.said else None) if spec else scores,
+            error=batch.errors[i],
             fallback=batch.fallback[i], latency=batch.latencies[i], live=batch.live,
             propensity=batch.propensity, epoch=batch.epoch,
             trace=batch.traces[i] if batch.traces else "",
+            wanted=batch.wanted[i] if batch.wanted else False,
         )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from fairlead.adapters.predictions.columns import (
     LEFT_OUT,
+    WANTED,
     SpecOf,
     notes_table,
     predictions_of,
@@ -22,13 +23,20 @@ from fairlead.adapters.predictions.columns import (
     restored_notes,
     table_of,
 )
+from fairlead.adapters.predictions.denials import (
+    denials_table,
+    named,
+    refused_by,
+    refused_of,
+    restored_denials,
+)
 from fairlead.adapters.predictions.erasing import asked, meant
 from fairlead.adapters.predictions.journals import Journal, Journals, entries, holding, write
 from fairlead.adapters.predictions.reach import chosen, reaches
 from fairlead.adapters.predictions.segments import KEY, Segment, Segments, newest
 from fairlead.core.answers import Answers, Cursor, Tail, answers_of, matrix
-from fairlead.core.journal import Batch, Entry, Note
-from fairlead.core.prediction import Erased, Feedback, Prediction, Reach
+from fairlead.core.journal import Batch, Denial, Entry, Note
+from fairlead.core.prediction import Erased, Feedback, Prediction, Reach, Refused
 from fairlead.core.ref import Ref
 from fairlead.errors import Conflict, Corrupt, Missing, Unavailable
 
@@ -113,6 +121,36 @@ class PredictionFiles:
                 if isinstance(note, Note) and prediction_id in ("", note.prediction):
                     yield _feedback(note)
 
+    def sample(self, package: Ref, since: float, until: float, most: int) -> list[Prediction]:
+        """Evenly spaced in order of arrival; only what is chosen is decoded."""
+        import polars as pl
+
+        whole = ~pl.col("rest").fill_null("").str.contains(f'"{LEFT_OUT}":true', literal=True)
+        seen = (pl.col("package") == str(package)) & pl.col("live") & (pl.col("error") == "") & whole
+        with ExitStack() as stack:
+            sealed, fresh = self._open("answers", stack)
+            parts = [frame.filter(_between(since, until), seen) for _, frame in sealed]
+            recent = [p for b in fresh if isinstance(b, Batch) and b.package == str(package) and since <= b.at < until
+                      for p in predictions_of(b, self._spec_of) if p.live and not p.error and p.inputs]  # fmt: skip
+            count = sum(part.select(pl.len()).collect().item() for part in parts) + len(recent)
+            step = max(count // most, 1)
+            rows = [row for part in parts for row in part.gather_every(step).collect().iter_rows(named=True)]
+            found = [*restored(rows, self._spec_of), *recent[::step]]
+        places = np.linspace(0, len(found) - 1, min(most, len(found))).astype(np.intp)
+        return [found[i] for i in places.tolist()]
+
+    def refused(self, request_id: str = "") -> Iterator[Refused]:
+        """All refused requests, or the one with this id, sealed ones first."""
+        with ExitStack() as stack:
+            sealed, fresh = self._open("refused", stack, request_id)
+            for segment, frame in sealed:
+                if not request_id or segment.low <= request_id <= segment.high:
+                    found = restored_denials(frame.collect().iter_rows(named=True))
+                    yield from (r for r in found if request_id in ("", r.id))
+            for entry in fresh:
+                if isinstance(entry, Denial) and request_id in ("", entry.id):
+                    yield refused_of(entry)
+
     def tail(self, cursor: Cursor, since: float = 0.0) -> Tail:
         """What arrived behind `cursor` ({}: everything); sealed rows older than `since` are left
         out. Raises Corrupt when a journal was damaged."""
@@ -158,11 +196,14 @@ class PredictionFiles:
             ids = {i for some in found.values() for i in some}
             feedback = sum(self._segments.without(s, ids) for s in self._segments.all("feedback"))
             answers = sum(self._segments.without(s, some) for s, some in found.items())
+            refused = sum(self._segments.without(s, refused_by(s.path, where, units))
+                          for s in self._segments.all("refused"))  # fmt: skip
             self._segments.sweep()
-        fresh = (p for j in self._journals.all() for e in _entries(j) if isinstance(e, Batch)
-                 for p in predictions_of(e, self._spec_of))  # fmt: skip
-        waiting = sum(meant(p, where, units) for p in fresh)
-        return Erased(answers=answers, feedback=feedback, waiting=waiting)
+        fresh = [e for j in self._journals.all() for e in _entries(j)]
+        waiting = sum(meant(p, where, units) for e in fresh if isinstance(e, Batch)
+                      for p in predictions_of(e, self._spec_of))  # fmt: skip
+        waiting += sum(named(refused_of(e), where, units) for e in fresh if isinstance(e, Denial))
+        return Erased(answers=answers, feedback=feedback, refused=refused, waiting=waiting)
 
     def expire(self, before: float) -> int:
         """Delete sealed files whose every row is older than `before`; return how many went. Rows in
@@ -179,9 +220,12 @@ class PredictionFiles:
     def _seal(self, journal: Journal) -> int:
         batches: dict[str, list[tuple[int, Batch]]] = {}
         notes: list[tuple[int, Note]] = []
+        denials: dict[str, list[tuple[int, Denial]]] = {}
         for start, entry, _ in entries(journal):
             if isinstance(entry, Note):
                 notes.append((start, entry))
+            elif isinstance(entry, Denial):
+                denials.setdefault(entry.service, []).append((start, entry))
             elif entry.ids:
                 batches.setdefault(entry.service, []).append((start, entry))
         place = (journal.gateway, journal.sequence, journal.sequence)
@@ -190,7 +234,10 @@ class PredictionFiles:
             self._segments.write("answers", service, *place, table)
         if notes:
             self._segments.write("feedback", "", *place, notes_table(notes, journal.source))
-        return len(notes) + sum(len(b.ids) for group in batches.values() for _, b in group)
+        for service, some in denials.items():
+            self._segments.write("refused", service, *place, denials_table(some, journal.source))
+        return (len(notes) + sum(map(len, denials.values()))
+                + sum(len(b.ids) for group in batches.values() for _, b in group))  # fmt: skip
 
     def _find(self, prediction_id: str) -> list[Prediction]:
         import polars as pl
@@ -227,7 +274,7 @@ class PredictionFiles:
 
     def _tail(self, cursor: Cursor, since: float) -> Tail:
         reader = _Reader(self._journals.all(), cursor)
-        for kind in ("answers", "feedback"):
+        for kind in KEY:
             for segment in self._segments.all(kind):
                 reader.plan(segment)
         return reader.read(since)
@@ -252,11 +299,14 @@ class _Reader:
         ends = {g: self._end(g, start) for g, (start, _) in stops.items()}
         answers: list[Answers] = []
         notes: list[Feedback] = []
+        refused: list[Refused] = []
         for segment in self._segments:
             frame = self._part(segment, ends[segment.gateway])
             table = frame.filter(_between(since, float("inf"))).collect()
             if segment.kind == "answers":
                 answers += _answers(table)
+            elif segment.kind == "refused":
+                refused += restored_denials(table.iter_rows(named=True))
             else:
                 notes += restored_notes(_by_arrival(table).iter_rows(named=True))
             stops[segment.gateway] = max(stops[segment.gateway],
@@ -270,11 +320,13 @@ class _Reader:
                     end = stop
                     if isinstance(entry, Note):
                         notes.append(_feedback(entry))
+                    elif isinstance(entry, Denial):
+                        refused.append(refused_of(entry))
                     elif entry.ids:
                         batches.append(entry)
                 stops[journal.gateway] = max(stops[journal.gateway], (journal.sequence, end))
         answers += answers_of(batches)
-        return Tail(answers=tuple(answers), feedback=tuple(notes),
+        return Tail(answers=tuple(answers), feedback=tuple(notes), refused=tuple(refused),
                     cursor={**self._cursor, **stops}, more=self._more(ends))  # fmt: skip
 
     def _gateways(self) -> set[str]:
@@ -350,13 +402,14 @@ def _answers(frame: "pl.DataFrame") -> Iterator[Answers]:
             epoch=part["epoch"].to_numpy(), live=part["live"].to_numpy(),
             propensity=part["propensity"].to_numpy(), errors=part["error"].to_list(),
             fallback=part["fallback"].to_numpy(), latency=part["latency"].to_numpy(),
-            scores=_scores(part), values=_values_of(part), kept=_kept(part),
+            scores=_scores(part), values=_values_of(part), kept=~_marked(part, LEFT_OUT),
+            wanted=_marked(part, WANTED),
         )  # fmt: skip
 
 
-def _kept(part: "pl.DataFrame") -> "np.ndarray[Any, np.dtype[np.bool_]]":
-    left_out = part["rest"].str.contains(f'"{LEFT_OUT}":true', literal=True)
-    return ~left_out.fill_null(value=False).to_numpy()
+def _marked(part: "pl.DataFrame", mark: str) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+    found = part["rest"].str.contains(f'"{mark}":true', literal=True)
+    return found.fill_null(value=False).to_numpy()
 
 
 def _scores(part: "pl.DataFrame") -> np.ndarray[Any, np.dtype[np.float64]]:

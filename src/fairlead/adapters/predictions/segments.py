@@ -30,11 +30,11 @@ MERGED = 500_000
 FAN = 8
 """How many small neighbours make a merge worth while: each row is rewritten log_8 times."""
 
-KEY = {"answers": "id", "feedback": "prediction"}
+KEY = {"answers": "id", "feedback": "prediction", "refused": "id"}
 """Kinds of segments, and the column they are sorted by."""
 
 NAME = re.compile(
-    r"(?P<kind>answers|feedback)\.(?P<service>[^.]*)\.(?P<gateway>[^.]+)\.(?P<first>\d+)-(?P<last>\d+)"
+    r"(?P<kind>answers|feedback|refused)\.(?P<service>[^.]*)\.(?P<gateway>[^.]+)\.(?P<first>\d+)-(?P<last>\d+)"
     r"\.(?P<low>[^.-]*)-(?P<high>[^.-]*)\.parquet"
 )
 
@@ -131,7 +131,7 @@ class Segments:
         """One file, sorted by id, durable before its name appears; where it lies."""
         table = table.sort(KEY[kind], maintain_order=True)
         # Feedback may name anything as its prediction: no id range in those names.
-        ends = (table["id"][0], table["id"][-1]) if kind == "answers" else ("", "")
+        ends = ("", "") if kind == "feedback" else (table["id"][0], table["id"][-1])
         parts = (kind, _plain(service), _plain(gateway), f"{first}-{last}",
                  "-".join(_plain(e) for e in ends), "parquet")  # fmt: skip
         target = self._folder / ".".join(parts)

@@ -11,14 +11,14 @@ from rich.text import Text
 from fairlead.api.border import REFUSED
 from fairlead.api.commands.lab import newest
 from fairlead.api.console import console, emit, progress
-from fairlead.api.present.explanation import explanation_view
+from fairlead.api.present.explanation import told_view
 from fairlead.api.present.figures import count, stamp
 from fairlead.api.present.impact import impact_view
-from fairlead.api.present.lineage import why_tree
+from fairlead.api.present.lineage import refused_tree, why_tree
 from fairlead.api.present.script import simple
 from fairlead.api.present.table import grid
 from fairlead.api.session import opened
-from fairlead.errors import Invalid
+from fairlead.errors import Invalid, Missing
 from fairlead.flow.reproduce import Reproduction
 
 __all__ = ["checkpoint", "export", "impact", "key", "log", "pairs", "prove", "reproduce", "verify", "why"]
@@ -29,11 +29,19 @@ MOST = 160
 def why(given: Path | None, prediction: str, *, explain: bool, as_json: bool) -> None:
     """Walk one prediction back to its rows; with what each column did to it, where that is known."""
     with opened(given) as project:
-        answer = project.why(prediction)
-        found = project.explain(prediction) if explain else project.explained(answer.answer)
-    tree = why_tree(answer)
-    emit({**simple(answer), "explanation": found},
-         tree if found is None else Group(tree, explanation_view(found, {s.name: s.value for s in answer.served})), as_json=as_json)  # fmt: skip
+        try:
+            answer = project.why(prediction)
+        except Missing:
+            if (refused := project.refused(prediction)) is None:
+                raise
+            emit({"refused": refused}, refused_tree(refused), as_json=as_json)
+            return
+        if explain:
+            project.explain(prediction)
+        told = project.explained(answer.answer)
+    held = {s.name: s.value for s in answer.served}
+    emit({**simple(answer), "explanation": told.explanation},
+         Group(why_tree(answer), *told_view(told, held)), as_json=as_json)  # fmt: skip
 
 
 def impact(

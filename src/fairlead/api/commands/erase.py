@@ -61,7 +61,7 @@ def _view(done: Erasure, dry_run: bool) -> RenderableType:
         said.append(Text(f"{count(done.predictions)} predictions came from these packages", "dim"))
     else:
         said.append(Text(f"{count(done.log.answers)} predictions and {count(done.log.feedback)} pieces of feedback about them, "
-                         f"{count(done.facts)} facts of the online store: gone"))  # fmt: skip
+                         f"{count(done.log.refused)} refused requests, {count(done.facts)} facts of the online store: gone"))  # fmt: skip
     if done.log.waiting:
         said.append(Text(f"{count(done.log.waiting)} predictions are in a journal a gateway still writes to: once more in a minute", "yellow"))
     said += [Text.assemble(("remains ", "yellow"), f"{r.where}: {r.why}") for r in done.remains]

@@ -1,6 +1,6 @@
 """An explanation on a screen: what each column added to the answer, the largest part first."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -8,16 +8,27 @@ from rich.text import Text
 
 from fairlead.api.present.figures import measure
 from fairlead.api.present.table import grid
-from fairlead.flow.explain import Explanation
+from fairlead.flow.explain import Explanation, Told
 
-__all__ = ["explanation_view"]
+__all__ = ["told_view"]
 
 MOST, WIDTH = 16, 12
 
 
-def explanation_view(found: Explanation, held: Mapping[str, Any]) -> RenderableType:
+def told_view(told: Told, held: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """What is known of an explanation; nothing where nobody asked for one."""
+    if told.explanation is not None:
+        yield _view(told.explanation, held)
+    elif told.state == "waiting":
+        yield Text("its caller asked for an explanation: not computed yet", "yellow")
+    elif told.state == "impossible":
+        yield Text.assemble(("not explained ", "yellow"), told.reason)
+
+
+def _view(found: Explanation, held: Mapping[str, Any]) -> RenderableType:
     """Contributions as bars to either side, and how they add up. `held`: what each column held."""
-    how = "exact" if found.method == "trees" else f"sampled, each within {measure(found.error)}"
+    how = {"trees": "exact", "gradients": f"by slopes, which left {measure(found.error)} to share out"}.get(
+        found.method, f"sampled, each within {measure(found.error)}")
     of = f" of {found.of}" if found.of else ""
     head = Text.assemble(("what moved the answer", "bold"), (f"  {found.space}{of}, {how}", "dim"))
     table = grid("  column", "held", "added", "", right=("added",))

@@ -7,15 +7,17 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from fairlead.api.present.chat import brief, chat_view
 from fairlead.api.present.figures import count, name, percent, short, span, stamp
 from fairlead.api.present.table import grid
 from fairlead.api.present.verdicts import verdict_table
 from fairlead.core.artifact import Artifact, DatasetSpec, FeaturesSpec, PackageSpec
 from fairlead.core.decision import Decision
+from fairlead.core.prediction import Refused
 from fairlead.core.run import Run
 from fairlead.flow.govern import Learnt, Routing, Served, Why
 
-__all__ = ["why_tree"]
+__all__ = ["refused_tree", "why_tree"]
 
 MOST_VALUES = 24
 
@@ -47,6 +49,22 @@ def why_tree(why: Why) -> RenderableType:
     return tree
 
 
+def refused_tree(refused: Refused) -> RenderableType:
+    """Why a request has no answer: what it was told, what of it is in the log, who would have answered."""
+    tree = Tree(Text.assemble((refused.id, "bold"), "  ", (str(refused), "bold red"),
+                              (f"  at {stamp(refused.at)} in {span(refused.latency)}", "dim")), guide_style="dim")  # fmt: skip
+    if refused.inputs:
+        own = [Served(name=n, value=v) for n, v in refused.inputs.items()]
+        tree.add(Group(Text("request", "dim"), _values(own)))
+    if refused.unit != refused.id:
+        tree.add(Text.assemble(("unit ", "dim"), refused.unit))
+    if refused.count > 1:
+        tree.add(Text.assemble(("one of ", "dim"), count(refused.count), (f" refused as {refused.code} within moments", "dim")))
+    if refused.package is not None:
+        tree.add(Text.assemble(("nobody was asked; ", "dim"), (name(refused.package), "cyan"), (" would have been", "dim")))
+    return tree
+
+
 def _answer(why: Why) -> Text:
     answer = why.answer
     head = Text.assemble((answer.id, "bold"), "  ", (_output(answer.output) if not answer.error else f"failed: {answer.error}", "bold green" if not answer.error else "bold red"))  # fmt: skip
@@ -56,7 +74,10 @@ def _answer(why: Why) -> Text:
 
 def _request(tree: Tree, why: Why) -> None:
     own = [s for s in why.served if not s.view]
-    tree.add(Group(Text("request", "dim"), _values(own)))
+    if _task(why.package) == "chat":
+        tree.add(chat_view(why.answer.inputs, why.answer.output))
+    else:
+        tree.add(Group(Text("request", "dim"), _values(own)))
     for view in dict.fromkeys(s.view for s in why.served if s.view):
         mine = [s for s in why.served if s.view == view]
         first = mine[0]
@@ -91,8 +112,14 @@ def _routing(routing: Routing) -> Text:
 
 def _package(package: Artifact) -> Text:
     spec = package.spec
-    flavor = f"  {spec.task}, {spec.flavor}, threshold {spec.threshold:g}" if isinstance(spec, PackageSpec) else ""  # fmt: skip
+    flavor = f"  {spec.task}, {spec.flavor}" if isinstance(spec, PackageSpec) else ""
+    if isinstance(spec, PackageSpec) and spec.task == "binary":
+        flavor += f", threshold {spec.threshold:g}"
     return Text.assemble(("package ", "dim"), (name(package.ref), "cyan"), flavor, (f"  made {stamp(package.created_at)}", "dim"))  # fmt: skip
+
+
+def _task(package: Artifact) -> str:
+    return package.spec.task if isinstance(package.spec, PackageSpec) else ""
 
 
 def _model(parent: Tree, why: Why) -> None:
@@ -155,6 +182,8 @@ def _output(output: Any) -> str:
             return f"{label} ({scores.get(label, 0):.4g})"
         case {"value": value}:
             return f"{value:.6g}"
+        case {"finish_reason": _}:
+            return brief(output)
         case _:
             return _shown(output)
 
