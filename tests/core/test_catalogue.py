@@ -57,6 +57,8 @@ def test_parity_is_asked_for_sensitive_columns_unless_the_manifest_speaks() -> N
         "positive_rate": True, "true_positive_rate": True, "precision": True,
         "false_positive_rate": False, "calibration": False}  # fmt: skip
     assert all(c.slice == "sex" and c.on_unknown == {Action.ALERT} for c in parity)
+    deep = gate_checks(GateSection(), "binary", [], compared=False, sensitive=("sex", "race", "age"), crossed=3)
+    assert {c.slice for c in deep if isinstance(c.rule, Parity)} >= {"sex+race", "sex+race+age"}
     both = gate_checks(GateSection(), "binary", [], compared=False, sensitive=("sex", "race"))
     assert {c.slice for c in both if isinstance(c.rule, Parity)} == {"sex", "race", "sex+race"}
     said = GateSection(checks=(CheckText(measure="accuracy", parity=0.0, by="sex"),))
@@ -226,3 +228,16 @@ def test_without_a_time_a_moved_column_is_told_but_refuses_nothing() -> None:
                  if c.measure == "shift:a")  # fmt: skip
     assert check.on_fail == {Action.ALERT}
     assert check.name == "a: other values than before, 1000 times as large (thousandths?)"
+
+
+def test_features_that_are_looked_up_must_be_served_as_computed_offline() -> None:
+    assert not {c.measure for c in CHECKS} & {"skew", "recomputed"}
+    made = {c.measure: c for c in release_checks(ReleaseSection(), "binary", featured=True)}
+    assert "recomputed" not in made and made["skew"].on_unknown == set()
+    assert made["skew"].on_fail == {Action.ALERT, Action.HOLD} and made["skew"].rule == Bound(high=0.001)
+    waits = ReleaseSection(min_recomputed=500, max_skew=0.0, plan="shadow_canary")
+    plan = plan_of(waits, release_checks(waits, "binary", featured=True))
+    assert all({"skew", "recomputed"} <= {c.measure for c in step.checks} for step in plan.steps)
+    asked = {c.measure: c for c in plan.steps[0].checks}
+    assert asked["recomputed"].on_unknown == asked["recomputed"].on_fail == {Action.HOLD}
+    assert asked["recomputed"].rule == Bound(low=500) and asked["skew"].rule == Bound(high=0.0)

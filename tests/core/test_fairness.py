@@ -80,6 +80,7 @@ def test_rates_nobody_has_are_not_decided() -> None:
 
 def test_columns_cross_in_pairs_and_come_apart_again() -> None:
     assert crossings(("sex", "race", "age")) == ("sex+race", "sex+age", "race+age")
+    assert crossings(("sex", "race", "age"), 3)[3:] == ("sex+race+age",) and crossings(("sex", "race"), 1) == ()
     assert parts("sex+race", ("sex", "race")) == ("sex", "race")
     assert parts("a+b", ("a+b", "a")) == ("a+b",)
 

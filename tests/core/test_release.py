@@ -117,9 +117,12 @@ def test_passing_waits_for_the_hold(name: str) -> None:
     assert after(here, facts(), here.here.hold) != here
 
 
-def test_a_clock_that_goes_back_moves_nothing() -> None:
+def test_a_clock_that_goes_back_takes_no_step_and_begins_to_wait_anew() -> None:
     here = changed(begin(PLANS["canary"]), entered_at=5000.0)
-    assert after(here, facts(), 10.0) == here == after(here, SILENCE, 10.0)
+    assert after(here, facts(), 4950.0) == here == after(here, SILENCE, 4950.0), "clocks differ a little"
+    anew = changed(here, entered_at=10.0, revision=here.revision + 1)
+    assert after(here, facts(), 10.0) == anew == after(here, SILENCE, 10.0)
+    assert after(anew, facts(), 10.0 + here.here.hold).step == 1
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.sampled_from(["good", "bad", "quiet"]))))

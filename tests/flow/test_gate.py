@@ -15,6 +15,7 @@ from fairlead.core.manifest import CheckText, GateSection
 from fairlead.core.release import Service
 from fairlead.errors import Invalid
 from fairlead.flow.gate import baseline_of
+from fairlead.flow.rows import ROW
 from fairlead.ports import Change
 
 if TYPE_CHECKING:
@@ -123,6 +124,30 @@ def test_without_a_time_other_units_raise_an_alert(lab: "Lab", flights: pl.DataF
     assert "thousandths" in moved.check.name
     assert decision.proceed
     assert Action.ALERT in decision.actions
+
+
+@pytest.mark.usefixtures("wide_margin")
+def test_logs_with_gaps_are_compared_by_the_predictions_they_share(lab: "Lab", flights: pl.DataFrame) -> None:
+    log = flights.with_columns(pl.format("01{}", pl.int_range(pl.len())).alias(ROW))
+    labelled = (pl.col("distance") < 800) | (pl.int_range(pl.len()) % 4 == 0)  # far flights land later
+    early, late = log.filter(labelled), log.head(2_900)
+    baseline = lab.train(lab.commit(early))
+    decision = lab.gate(lab.train(lab.commit(late)), baseline)
+    same = [v for v in decision.because if v.check.measure.startswith(("drift:", "shift:"))]
+    assert [v.outcome for v in same] == [Outcome.PASS] and same[0].seen[0].n > 1_500
+    metric = lab.gate(lab.train(lab.commit(late.with_columns(pl.col("distance") * 1.609344))), baseline)
+    assert "kilometres for miles" in verdict(metric, "drift:distance").check.name and not metric.proceed
+
+
+@pytest.mark.usefixtures("wide_margin")
+def test_what_a_log_and_a_table_differ_in_is_told_and_refuses_nobody(lab: "Lab", flights: pl.DataFrame) -> None:
+    baseline = lab.train(lab.commit(flights))
+    log = flights.with_columns(pl.format("01{}", pl.int_range(pl.len())).alias(ROW))
+    some = log.filter((pl.col("seats") < 200) | (pl.int_range(pl.len()) % 4 == 0))
+    decision = lab.gate(lab.train(lab.commit(some)), baseline)
+    moved = verdict(decision, "shift:seats")
+    assert moved.outcome is Outcome.FAIL and moved.check.on_fail == {Action.ALERT}
+    assert decision.proceed, "the gaps of a log are nobody's fault"
 
 
 def test_a_column_of_the_baseline_that_is_gone_leaves_the_question_open(

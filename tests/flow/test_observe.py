@@ -17,7 +17,7 @@ from fairlead.core.check import Balance, Check, Harm, Outcome, PairedLoss, Verdi
 from fairlead.core.encoding import Encoding, Number
 from fairlead.core.estimate import calibrate
 from fairlead.core.evidence import EvidenceSet, Moments, Tally
-from fairlead.core.journal import HEADER, Batch, Note, frame
+from fairlead.core.journal import HEADER, Batch, Denial, Note, frame
 from fairlead.core.manifest import FeedbackText, ReleaseSection
 from fairlead.core.profile import TableProfile, profile_labels, profile_numbers, quantile_edges
 from fairlead.core.ref import Ref
@@ -90,7 +90,13 @@ class World:
         for prediction in ids:
             self.write(Note(prediction=prediction, name=name, value=value, at=at))
 
-    def write(self, entry: Batch | Note) -> None:
+    def deny(self, at: float, code: str = "type", count: int = 1) -> None:
+        self.count += 1
+        self.write(Denial(id=f"01{self.count:06d}", service="flights", package=str(self.old), at=at, epoch=2,
+                          unit="u", status=422, code=code, pointer="/x", message="", body=b"", latency=0.001,
+                          count=count))  # fmt: skip
+
+    def write(self, entry: Batch | Denial | Note) -> None:
         self.file.write(frame(entry))
 
     def open(self) -> IO[bytes]:
@@ -133,6 +139,31 @@ def test_tallies_count_each_arm(world: World) -> None:
     assert total(seen, world.new, "requests") == (0, 90)
     check = Check(name="errors", measure="errors", rule=Harm())
     assert judge(check, seen, world.new, world.old).outcome is Outcome.FAIL
+
+
+def test_refused_requests_are_a_measure_of_their_own_and_touch_no_other(world: World) -> None:
+    for _ in range(30):
+        world.tell(world.ask(world.old, 10, at=500.0), "yes")
+        world.ask(world.new, 10, at=500.0)
+    before = world.observer()
+    alone = before.watch(600.0, 400.0)
+    for at in (100.0, 480.0, 500.0, 590.0):
+        world.deny(at, "type" if at < 590.0 else "overload", 50 if at == 480.0 else 2)
+    before.watch(600.0, 400.0)
+    world.rotate()
+    world.log.seal()
+    for observer in (before, world.observer()):
+        seen = observer.watch(600.0, 400.0)
+        share = seen.get(world.old, "refused")
+        assert share is not None and (share.value, share.n) == (54 / 654, 654), "asked of either package"
+        assert share.low is not None and share.low < share.value
+        reasons = {e.slice: round(e.value * e.n) for e in seen.slices(world.old, "refused")}
+        assert reasons == {"reason=type": 52, "reason=overload": 2}
+        assert (seen.get(world.old, "refused:overload") or share).value == 2 / 654
+        assert [e for e in seen if not e.measure.startswith("refused")] == [
+            e for e in alone if not e.measure.startswith("refused")]  # fmt: skip
+    calm = alone.get(world.old, "refused")
+    assert calm is not None and calm.value == 0.0 and world.observer().observe(world.release, 600.0)
 
 
 def test_nothing_is_counted_twice_through_sealing(world: World) -> None:
@@ -561,3 +592,15 @@ def test_staying_without_any_label_costs_what_the_scores_expect(world: World) ->
     assert HELD.calibration is not None
     wrong = 1 - float(HELD.calibration.rate(np.array([0.75]))[0])
     assert found is not None and found.debt == pytest.approx(640 * (wrong - 0.1), rel=0.25)
+
+
+def test_columns_that_nobody_watches_are_named_with_the_reason(tmp_path: Path) -> None:
+    columns = (*spec("a").contract.columns, Column(name="name", dtype="text"), Column(name="tax", dtype="float"))
+    world = World(tmp_path, contract=Schema(columns=columns))
+    observer = world.observer(reference=lambda _: PROFILE, hidden=frozenset({"carrier"}))
+    feed(world, 200, 0.0, 1000.0)
+    seen = observer.watch(1001.0, 1000.0)
+    assert observer.unwatched() == {"carrier": "hidden by log.redact or log.drop", "name": "a text",
+                                    "tax": "no values in training"}  # fmt: skip
+    assert seen.get(world.old, "drift:x") is not None and seen.get(world.old, "drift:carrier") is None
+    world.file.close()

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from fairlead.core.feature import Aggregate, FeatureView
-from fairlead.core.skew import AT, Skew
+from fairlead.core.skew import AT, ID, Skew
 from fairlead.flow.skew import compare
 
 LATEST = FeatureView(name="pump", source="facts", entity="id", time="at", columns=("heat",), max_age=7200.0)
@@ -22,9 +22,10 @@ SOURCES = {"facts": FACTS, "kinds": pl.DataFrame({"id": ["a"], "maker": ["Ebara"
 
 
 def compared(at: float = NOON, **served: Any) -> dict[str, tuple[int, int]]:
-    row = {AT: at, "id": "a", "pump.heat": 30.0, "recent.mean": 20.0, "recent.n": 3, "kind.maker": "Ebara"}
+    row = {AT: at, ID: "01a", "id": "a", "pump.heat": 30.0, "recent.mean": 20.0, "recent.n": 3, "kind.maker": "Ebara"}
     found = compare([row | {k.replace("__", "."): v for k, v in served.items()}], [LATEST, RECENT, ALWAYS], SOURCES)
     assert all(isinstance(s, Skew) and s.n == 1 for s in found)
+    assert all(s.example == ("01a" if s.wrong else "") for s in found), "only what is wrong is shown"
     return {s.feature: (s.wrong, s.late) for s in found}
 
 
@@ -42,7 +43,7 @@ def test_a_value_that_was_right_before_a_late_fact_is_late_not_wrong(served: dic
 
 
 def test_what_was_not_served_is_missing_not_wrong() -> None:
-    row = {AT: NOON, "id": "a", "kind.maker": None}
+    row = {AT: NOON, ID: "01a", "id": "a", "kind.maker": None}
     assert compare([row], [ALWAYS], SOURCES) == [Skew(feature="kind.maker", n=1, wrong=0, late=0, missing=1)]
 
 

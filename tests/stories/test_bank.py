@@ -116,10 +116,13 @@ def develop(dev: House, parcel: Path) -> Path:
     number = str(json.loads(dev.run("ada", "approval", "list", "--json"))["approvals"][1]["approval"]["id"])
     for said in ("waiting", "dataset/loans@", "accepted", "tom", "nothing: the first one"):
         assert said in dev.run("ada", "approval", "show", number)
+    assert f"{number} waiting" in (told := dev.run("olga", "status")) and "asked by tom" in told and "needs 1 more" in told
     assert "approver may" in dev.run("tom", "approval", "grant", number, "--reason", "mine", fails=7)
     dev.run("ada", "approval", "grant", number, "--reason", "read the evidence")
+    assert f"{number} granted" in dev.run("olga", "status")
     dev.run("olga", "release", "start")
     dev.turn()
+    assert "approvals" not in dev.run("olga", "status"), "it was used"
     assert "promoted" in dev.run("olga", "release", "status")
     dev.run("olga", "export", str(parcel))
     return parcel

@@ -2,6 +2,8 @@
 
 import fcntl
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from msgspec import json
 from numpy.typing import NDArray
 
 from fairlead.adapters.clock import SharedClock
+from fairlead.controller import Controller
 from fairlead.core.artifact import PackageSpec
 from fairlead.core.encoding import compile_row
 from fairlead.core.event import Event
@@ -41,6 +44,10 @@ def train(data, params):
 DAY, ROWS, START = 86_400.0, 400, 1_700_000_000.0 // 86_400 * 86_400
 LEARNT, QUIET, CHANGED = 60, 2, 9
 
+LEARNING = MANIFEST.replace("max: 0.05, window: 7d", "max: 0.2, window: 7d").replace("1000", "1000, replay: 0") + """
+retrain: {source: log, window: 1d}
+"""
+
 Day = dict[str, NDArray[np.float64] | list[str] | list[bool]]
 Change = Callable[[Day, np.random.Generator], None]
 
@@ -61,19 +68,24 @@ class Pumps:
     def __init__(self, root: Path) -> None:
         self.clock = SharedClock(root / "clock")
         self.project = Project.open(root, Settings(clock=root / "clock", actor="tester"))
-        here = self.project.records.service("pumps")
-        assert here is not None and here.package is not None
-        self.package = here.package
-        spec = self.project.records.artifact(here.package).spec
-        assert isinstance(spec, PackageSpec)
-        self.encode = compile_row(spec.encoding)
-        self.score = Scorer(root / ".fairlead" / "packages" / here.package.digest / "model.onnx")
+        self.turn, self.rights = self.project.tick, list[bool]()
+        self.load()
         folder = root / ".fairlead" / "predictions" / "journal"
         folder.mkdir(parents=True, exist_ok=True)
         self.file = (folder / "gw01-000000.log").open("wb", buffering=0)
         fcntl.flock(self.file, fcntl.LOCK_EX)
         self.file.write(HEADER)
         self.rng, self.asked = np.random.default_rng(11), 0
+
+    def load(self) -> None:
+        """Answer with what serves now."""
+        here = self.project.records.service("pumps")
+        assert here is not None and here.package is not None
+        self.package = here.package
+        spec = self.project.records.artifact(here.package).spec
+        assert isinstance(spec, PackageSpec)
+        self.encode = compile_row(spec.encoding)
+        self.score = Scorer(self.project.state / "packages" / here.package.digest / "model.onnx")
 
     def live(self, days: int, change: Change | None = None, flip: bool = False) -> list[Event]:
         """So many days of traffic, labels an hour later, a turn of the loop every three hours."""
@@ -85,7 +97,7 @@ class Pumps:
             for part in np.array_split(np.arange(ROWS), 8):
                 self.ask(rows, part)
                 self.clock.set(self.clock.now() + DAY / 8)
-                made += self.project.tick()
+                made += self.turn()
             assert self.clock.now() == start + DAY
         return made
 
@@ -94,6 +106,7 @@ class Pumps:
         columns = [pl.Series(rows[n], nan_to_null=True).to_list() for n in names]
         sent = [{n: c[i] for n, c in zip(names, columns, strict=True)} for i in places.tolist()]
         scores = self.score(np.array([self.encode(row) for row in sent], dtype=np.float32))
+        self.rights += ((scores[:, 0] > 0.5) == np.asarray(rows["broken"])[places]).tolist()
         ids = [f"01{self.asked + i:08d}" for i in range(len(sent))]
         self.asked += len(sent)
         self.file.write(frame(Batch(
@@ -189,3 +202,44 @@ def test_a_missing_sensor_is_seen_within_hours_and_holds(pumps: Pumps) -> None:
     assert found["nulls"].at <= START + (LEARNT + QUIET + 0.5) * DAY
     assert found["nulls"].body["slices"][0]["slice"] == "column=heat"
     assert found["nulls"].body["actions"] == ["alert", "hold"]
+
+
+@pytest.mark.slow
+def test_the_loop_itself_learns_the_changed_world_from_its_own_log(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = shutil.copytree(trained, tmp_path / "here")
+    (root / "fairlead.yaml").write_text(LEARNING)
+    monkeypatch.setenv("FAIRLEAD_CLOCK", str(root / "clock"))
+    pumps = Pumps(root)
+    controller, retrainer = Controller(pumps.project), pumps.project.retrainer()
+    records, over, busy = pumps.project.records, threading.Event(), ("wanted", "under way", "its candidate")
+
+    def turn() -> list[Event]:
+        """As the process does, and until a training that it began is over."""
+        before, end = max(e.seq for e in records.events()), time.monotonic() + 60
+        controller.turn()
+        while retrainer.standing(pumps.clock.now()).startswith(busy):
+            assert time.monotonic() < end, "the training did not end in time"
+            time.sleep(0.1)
+            controller.turn()
+        pumps.load()
+        return list(records.events(before))
+
+    pumps.turn = turn
+    try:
+        old, _ = pumps.package, pumps.live(QUIET)
+        events = pumps.live(3, flip=True)
+    finally:
+        over.set()
+        controller.run(over)  # it ends what it began
+        pumps.file.close()
+        pumps.project.close()
+    told = ["alert.raised", "retrain.requested", "retrain.started", "data.harvested", "retrain.trained",
+            "gate.passed", "retrain.released", "retrain.won"]  # fmt: skip
+    own = [e for e in events if e.verb in (*told, "release.promoted") and e.body.get("monitor", "concept") == "concept"]
+    assert [e.verb for e in own if e.verb != "release.promoted"] == told, own
+    assert len(own) > len(told) and {e.actor for e in own} == {"fairlead"}
+    harvested = next(e for e in own if e.verb == "data.harvested")
+    assert harvested.body["rows"] > 300 and pumps.package != old
+    assert np.mean(pumps.rights[QUIET * ROWS :][:ROWS]) < 0.4 and np.mean(pumps.rights[-200:]) > 0.65

@@ -28,6 +28,7 @@ from fairlead.core.feedback import AMOUNT, EVENT, LABEL
 from fairlead.core.latency import QUANTILES, SLOWER
 from fairlead.core.manifest import CheckText, FeedbackText, GateSection, ReleaseSection, StepText
 from fairlead.core.schema import Change
+from fairlead.core.skew import FEW
 from fairlead.core.traffic import Fixed, Step, TrafficPlan
 from fairlead.errors import Invalid
 
@@ -70,11 +71,11 @@ NOTED, ROLLBACK = frozenset({Action.ALERT}), frozenset({Action.ROLLBACK})
 
 def gate_checks(
     section: GateSection, task: Task, measured: Iterable[Evidence], changes: Sequence[Change] = (), *,
-    compared: bool, sensitive: Sequence[str] = (),
+    compared: bool, sensitive: Sequence[str] = (), crossed: int = 2,
 ) -> tuple[Check, ...]:  # fmt: skip
     """What a candidate must meet, given what was `measured` of it.
 
-    `compared`: there is a baseline. `changes`: of the request contract against the baseline's.
+    `compared`: there is a baseline. `crossed`: so many sensitive columns at most form groups together. `changes`: of the request contract against the baseline's.
     The manifest's own checks replace a ready-made one of the same measure and kind.
     Raises Invalid for a check in the manifest that says too little or too much.
     """
@@ -87,29 +88,32 @@ def gate_checks(
               rule=Bound(high=section.latency_ms)),
         Check(name="answers every row", measure="unanswered", rule=Bound(high=NEGLIGIBLE)),
         *_schema(changes, compared),
-        *_parity(task, sensitive, section.checks),
+        *_parity(task, (*sensitive, *crossings(sensitive, crossed)), section.checks),
     ]
     said = {(c.measure, type(c.rule), c.slice) for c in own}
     return (*own, *(c for c in ready if (c.measure, type(c.rule), c.slice) not in said))
 
 
 def release_checks(
-    section: ReleaseSection, task: Task, *, feedback: bool = True, sliced: bool = False
-) -> tuple[Check, ...]:
+    section: ReleaseSection, task: Task, *, feedback: bool = True, sliced: bool = False,
+    featured: bool = False,
+) -> tuple[Check, ...]:  # fmt: skip
     """What a package must meet in traffic: first that the traffic is split as promised, then
     errors, slow answers, latency beside the baseline's, and, where it is mirrored and feedback
     arrives, the paired loss on the same requests; without labels how far it agrees there with the
-    baseline, in every group of the slice columns where there are some (`sliced`)."""
+    baseline, in every group of the slice columns where there are some (`sliced`); and, where
+    features are looked up (`featured`), that they are served as they are computed offline."""
     checks = [split_check(),
               Check(name="errors", measure="errors", rule=Harm(negligible=section.max_errors),
-                    weight=GRAVEST),
-              Check(name=f"slower than {section.slow_ms:g} ms", measure="slow",
-                    rule=Harm(negligible=NEGLIGIBLE))]  # fmt: skip
+                    weight=GRAVEST)]  # fmt: skip
+    if task != "chat":  # What a sentence may take, only the baseline can say.
+        checks.append(Check(name=f"slower than {section.slow_ms:g} ms", measure="slow", rule=Harm(negligible=NEGLIGIBLE)))
     if section.max_slower:
         checks.append(latency_check(section.max_slower))
     checks += [_feedback_check(name, text) for name, text in section.feedback.items()]
-    checks += _agreement(section, sliced)
-    if feedback and section.min_pairs:
+    checks += _agreement(section, sliced) if task != "chat" else ()
+    checks += _proof(section) if featured else ()
+    if feedback and section.min_pairs and task != "chat":
         loss = {"binary": "Brier", "multiclass": "errors", "regression": "absolute error"}[task]
         checks.append(Check(name=f"no worse by feedback ({loss})", measure="brier_pair",
                             rule=PairedLoss(margin=section.margin, tolerate=section.margin),
@@ -127,6 +131,17 @@ def _agreement(section: ReleaseSection, sliced: bool) -> Iterable[Check]:
         yield Check(name="flips in every group", measure=TWIN_FLIPS, rule=flips, slice=EVERY, min_n=GROUP,
                     on_unknown=asks)  # fmt: skip
     yield Check(name="change of the score", measure=TWIN_SHIFT, rule=Bound(), on_unknown=frozenset())
+
+
+def _proof(section: ReleaseSection) -> Iterable[Check]:
+    """Training-serving skew. Nothing is judged by the answers to wrong features, the baseline's no
+    more than the candidate's: the release stops where it stands, tells, and ends with its patience."""
+    yield Check(name="features as computed offline", measure="skew", slice=EVERY, min_n=FEW,
+                rule=Bound(high=section.max_skew), on_unknown=frozenset(),
+                on_fail=frozenset({Action.ALERT, Action.HOLD}))  # fmt: skip
+    if section.min_recomputed:
+        yield Check(name="features recomputed", measure="recomputed", rule=Bound(low=section.min_recomputed),
+                    on_fail=frozenset({Action.HOLD}))  # fmt: skip
 
 
 def _feedback_check(name: str, text: FeedbackText) -> Check:
@@ -293,12 +308,12 @@ def _schema(changes: Sequence[Change], compared: bool) -> Iterable[Check]:
         yield Check(name="schema", measure="breaking_changes", rule=Bound(high=0))
 
 
-def _parity(task: Task, sensitive: Sequence[str], said: Sequence[CheckText]) -> Iterable[Check]:
-    """Every rate, by every sensitive column and by the pairs of them. Whoever wrote a check by a
+def _parity(task: Task, columns: Sequence[str], said: Sequence[CheckText]) -> Iterable[Check]:
+    """Every rate, by every sensitive column and by their intersections. Whoever wrote a check by a
     column has said what fairness by that column is: no two of the rates can be kept at once where
     the truth itself differs between groups."""
     spoken = {t.by for t in said if t.parity is not None or t.gap is not None}
-    for column in (*sensitive, *crossings(sensitive)) if task == "binary" else ():
+    for column in columns if task == "binary" else ():
         for measure, form in () if column in spoken else FORMS.items():
             rule = Parity(floor=FLOOR, gap=APART if form == DIFFERENCE else None)
             yield Check(name=_title(rule, measure, column), measure=measure, slice=column, rule=rule,

@@ -274,6 +274,8 @@ def _judge_every(read: Verdict, rule: Bound) -> Verdict:
     found = [(*_bounded(rule, e), e) for e in enough]
     outcome, reason, worst_of = max(found, key=lambda f: (f[0], f[2].value))
     text = f"{read.check.measure} [{worst_of.slice}, the most of {len(enough)}]: {reason}"
+    if worst_of.example:
+        text += f", as in {worst_of.example}"
     return changed(read, outcome=outcome, reason=text)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from fairlead.core.ref import Ref
 
@@ -14,7 +14,8 @@ class Evidence(Struct, frozen=True, tag="number", kw_only=True):
 
     `low`/`high`: its confidence interval at `level` (None when it is exact or has none).
     `against`: for a paired difference, the artifact it is compared with on the same rows.
-    `slice`: "" for the whole, else ``column=value``.
+    `slice`: "" for the whole, else ``column=value``. `example`: the id of a prediction that shows it;
+    unset it leaves no trace in a record.
     """
 
     subject: Ref
@@ -28,6 +29,7 @@ class Evidence(Struct, frozen=True, tag="number", kw_only=True):
     slice: str = ""
     since: float = 0.0
     until: float = 0.0
+    example: str | UnsetType = UNSET
 
 
 class Tally(Struct, frozen=True, tag="tally", kw_only=True):

@@ -42,9 +42,9 @@ class Disparity(Struct, frozen=True, kw_only=True):
     most: Evidence
 
 
-def crossings(columns: Sequence[str]) -> tuple[str, ...]:
-    """The intersections of two columns each, as slice columns."""
-    return tuple(CROSS.join(pair) for pair in combinations(columns, 2))
+def crossings(columns: Sequence[str], depth: int = 2) -> tuple[str, ...]:
+    """The intersections of two and more columns, at most `depth`, as slice columns."""
+    return tuple(CROSS.join(some) for size in range(2, depth + 1) for some in combinations(columns, size))
 
 
 def parts(column: str, known: Iterable[str]) -> tuple[str, ...]:

@@ -113,6 +113,11 @@ class Intake:
         self._buckets: dict[float, Counts] = {}
         self._spans: dict[float, tuple[Counts, NDArray[np.float64]]] = {}
 
+    @property
+    def columns(self) -> frozenset[str]:
+        """Those that are counted."""
+        return frozenset(one.profile.name for one in self._seats)
+
     def add(self, answers: Answers, chosen: NDArray[np.bool_]) -> None:
         """Count the request and feature columns, and the answers, of the chosen rows; of more than
         SAMPLE of them, so many evenly spaced ones: shares stay what they are, the cost is bounded."""

@@ -16,7 +16,7 @@ from fairlead.core.manifest import MonitorText
 from fairlead.core.ref import Ref
 from fairlead.core.traffic import DAY
 
-__all__ = ["BETWEEN", "FAMILIES", "MEASURES", "Look", "Monitor", "Watch", "budget", "due", "level", "look",
+__all__ = ["BETWEEN", "COLUMNS", "FAMILIES", "MEASURES", "PROOF", "Look", "Monitor", "Watch", "budget", "due", "level", "look",
            "monitors", "proves", "ready_made", "remembered", "spacing"]  # fmt: skip
 
 LOOKS = 8
@@ -29,8 +29,11 @@ PERIODS = {"day": DAY, "week": 7 * DAY, "month": QUARTER / 3, "quarter": QUARTER
 PROOF = "drift_evidence"
 """The measure whose false alarms the detectors bound themselves, not the width of an interval."""
 
-FAMILIES = frozenset({"drift", "nulls", "unseen", PROOF, "lost", "skew", "parity", "gap"})
-"""Measures that are also known of one column, or metric: ``drift:column``, ``lost:auc``."""
+FAMILIES = frozenset({"drift", "nulls", "unseen", PROOF, "lost", "skew", "parity", "gap", "refused", "attribution"})
+"""Measures that are also known of one column, metric or reason: ``drift:column``, ``lost:auc``, ``refused:type``."""
+
+COLUMNS = frozenset({"drift", "nulls", "unseen", PROOF})
+"""Measures of every column that is watched."""
 
 BETWEEN = frozenset({"parity", "gap"})
 """Measures that compare the groups of a slice column, in one rate: ``parity:positive_rate``."""
@@ -38,6 +41,7 @@ BETWEEN = frozenset({"parity", "gap"})
 MEASURES: dict[str, str] = {
     "volume": "requests in the window",
     "errors": "share of requests this package failed to answer",
+    "refused": "share of requests that were refused before a package was asked",
     "slow": "share of requests not answered within release.slow_ms",
     "fallback": "share of requests another package had failed",
     "latency_p50_ms": "median latency in milliseconds",
@@ -72,7 +76,12 @@ MEASURES: dict[str, str] = {
     "calibration": "share of positives less the share expected by the scores (binary)",
     "parity": "parity:RATE, with slice: COLUMN: smallest ratio of the rate between two groups (binary)",
     "gap": "gap:RATE, with slice: COLUMN: largest difference of the rate between two groups (binary)",
+    "attribution": "largest change of a column's mean share in what moves the answers, against held-out rows",
     "silence": "seconds since the last request",
+    "cost_per_thousand": "what a provider asks for 1,000 answers, by the package's price (chat)",
+    "tokens": "mean tokens of question and answer (chat)",
+    "first_token_p50_ms": "median milliseconds to the first token (chat)",
+    "first_token_p99_ms": "99th percentile of milliseconds to the first token (chat)",
     "unserved": "largest share of values of a feature not served though the facts have them",
     "late": "largest share of served values of a feature that were right before a late fact came",
     "skew": "largest share of served values of a feature that differ from those recomputed from the facts",
@@ -82,6 +91,7 @@ MEASURES: dict[str, str] = {
 READY = {
     "errors": MonitorText(measure="errors", max=0.01, window="1h"),
     "slow": MonitorText(measure="slow", max=0.05, window="1h"),
+    "refused": MonitorText(measure="refused", max=0.05, window="1h", cooldown="1d"),
     "nulls": MonitorText(measure="nulls", max=0.1, cooldown="7d"),
     "unseen": MonitorText(measure="unseen", max=0.2, cooldown="7d"),
     "drift": MonitorText(measure=PROOF, max=1.0, cooldown="7d"),
@@ -92,6 +102,10 @@ READY = {
     "skew": MonitorText(measure="skew", max=0.001, then=("alert", "hold"), cooldown="7d"),
 }
 """What is watched in every project. Each only tells somebody; skew also holds a running release."""
+
+
+HEALTH = ("errors", "slow", "refused")
+"""Those that hold of every service."""
 
 
 class Monitor(Struct, frozen=True, kw_only=True):
@@ -144,10 +158,12 @@ def monitors(texts: Mapping[str, MonitorText]) -> tuple[Monitor, ...]:
     )  # fmt: skip
 
 
-def ready_made(own: Mapping[str, MonitorText]) -> dict[str, MonitorText]:
-    """`own` monitors, and those of READY whose name is free and whose measure none of them watches."""
+def ready_made(own: Mapping[str, MonitorText], *, chats: bool = False) -> dict[str, MonitorText]:
+    """`own` monitors, and those of READY whose name is free and whose measure none of them watches; of
+    a service that `chats`, which has neither columns nor labels, those of its health."""
     watched = {m.measure.partition(":")[0] for m in own.values()}
-    free = {n: t for n, t in READY.items() if n not in own and t.measure not in watched}
+    free = {n: t for n, t in READY.items()
+            if n not in own and t.measure not in watched and (not chats or n in HEALTH)}  # fmt: skip
     return {**own, **free}
 
 

@@ -23,6 +23,10 @@ GRAIN = 0.01
 """An adaptive share moves when it would move by this much: no new route for noise."""
 
 
+BACK = 60.0
+"""Seconds by which clocks that follow each other may differ."""
+
+
 class Phase(Enum):
     """Where a release stands; the last four are final."""
 
@@ -116,7 +120,7 @@ def _move(release: Release, decision: Decision, evidence: EvidenceSet) -> Releas
     if left != release.candidates:
         release = changed(release, candidates=left, shares=(), revision=release.revision + 1)
     if Action.HOLD in decision.actions:
-        return release
+        return _rewound(release, decision.at)
     if release.step + 1 < len(release.plan.steps):
         return changed(release, step=release.step + 1, entered_at=decision.at, shares=(),
                        revision=release.revision + 1)  # fmt: skip
@@ -192,6 +196,14 @@ def _hand(release: Release, before: Phase, after: Phase) -> Release:
 def _end(release: Release, phase: Phase, at: float, *, reason: str) -> Release:
     return changed(release, phase=phase, ended_at=at, reason=reason,
                    revision=release.revision + 1)  # fmt: skip
+
+
+def _rewound(release: Release, now: float) -> Release:
+    """A clock that was ahead when the step was entered, and is right now: hold and patience start
+    anew, or the step would last as much longer as the clock was wrong."""
+    if release.entered_at - now <= BACK:
+        return release
+    return changed(release, entered_at=now, revision=release.revision + 1)
 
 
 def _why(decision: Decision) -> str:

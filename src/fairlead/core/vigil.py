@@ -1,7 +1,6 @@
 """The vigil: every column of a package watched window by window, with one false-alarm budget for all."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import reduce
 from math import exp, log
 
@@ -9,13 +8,14 @@ import numpy as np
 from msgspec import Struct
 
 from fairlead.core.catalogue import UNITS
+from fairlead.core.cause import Cause
 from fairlead.core.drift import Detector, Margin, breaches, restart, step, watch
 from fairlead.core.evidence import Evidence
 from fairlead.core.intake import Pair
 from fairlead.core.profile import ColumnProfile, merge
 from fairlead.core.vitals import Frame
 
-__all__ = ["Cause", "Vigil"]
+__all__ = ["Vigil"]
 
 FIRST = 7
 """Windows of its own that a column without enough reference windows is compared with."""
@@ -32,18 +32,6 @@ UNIT = 0.02
 
 CERTAIN = 1e6
 """Evidence is shown up to so many times what an alarm needs."""
-
-
-class Cause(Struct, frozen=True, kw_only=True):
-    """Why a column alarms: what moved, in words, and since when (UTC seconds)."""
-
-    column: str
-    text: str
-    since: float
-
-    def __str__(self) -> str:
-        day = datetime.fromtimestamp(self.since, UTC).date()
-        return f"{self.column} moved since {day}: {self.text}"
 
 
 class Column(Struct, kw_only=True):

@@ -1,6 +1,6 @@
 """Cards from records: what a model is, what a dataset holds, why a release ended so, whom it treats how."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from math import isfinite
 from typing import Any
@@ -28,6 +28,7 @@ from fairlead.core.run import Run
 from fairlead.core.traffic import Fixed
 from fairlead.errors import Corrupt, Invalid, Missing
 from fairlead.flow import data
+from fairlead.flow.fairness import Fairness
 from fairlead.ports import Blobs, Records
 
 __all__ = ["Clerk", "measured", "model_behind", "tables_behind"]
@@ -44,10 +45,10 @@ class Clerk:
     `approvals`, `alerts`: folds of the same audit log.
     """
 
-    def __init__(self, records: Records, blobs: Blobs, manifest: Manifest,
-                 approvals: Approvals, alerts: Alerts) -> None:  # fmt: skip
+    def __init__(self, records: Records, blobs: Blobs, manifest: Manifest, approvals: Approvals,
+                 alerts: Alerts, lived: Callable[[], Fairness | None] = lambda: None) -> None:  # fmt: skip
         self._records, self._blobs, self._manifest = records, blobs, manifest
-        self._approvals, self._alerts = approvals, alerts
+        self._approvals, self._alerts, self._lived = approvals, alerts, lived
 
     def model(self, subject: Artifact) -> Card:
         """The card of a model, or of the model in a package."""
@@ -95,7 +96,7 @@ class Clerk:
             self._said("oversight", "human oversight")))  # fmt: skip
         return Card(kind="bias", title=f"Bias summary: {model.ref.name}", subject=str(model.ref),
                     lead="Rates by group with 95 % intervals; a group of few people has a wide one.",
-                    chapters=(who, *self.fairness(model), judged))  # fmt: skip
+                    chapters=(who, *self.fairness(model), judged, self._living(model)))  # fmt: skip
 
     def fairness(self, model: Artifact) -> tuple[Chapter, ...]:
         """Rates by group of the sensitive columns, and how far groups lie apart."""
@@ -104,13 +105,24 @@ class Clerk:
             ask = "name the columns in data.sensitive, commit and train again"
             return (Chapter(title="Fairness", facts=(_gap("groups", ask),)),)
         run, facts = measured(model, self._records)
-        of = {c for c in columns} | set(fairness.crossings(columns))
+        of = {c for c in columns} | set(fairness.crossings(columns, self._manifest.data.crossed))
         rates = [e for e in facts if e.slice.partition("=")[0] in of and e.measure in fairness.FORMS]
         apart = list(fairness.disparities(rates, sorted(of)))
         if not rates:
             return (Chapter(title="Fairness", facts=(_gap("rates by group", "`fairlead gate` measures them"),)),)
         said = "parity: the lower rate over the higher; gap: their difference. Intervals cover all pairs of groups."
         return (Chapter(title="Fairness", lead=said, grids=(_grid(apart, run), _grid(rates, run))),)
+
+    def _living(self, model: Artifact) -> Chapter:
+        """The same in production, where the model serves and the log knows the groups."""
+        title, found = "In production", self._lived()
+        if found is None or model_behind(self._records.artifact(found.subject), self._records).ref != model.ref:
+            return Chapter(title=title, facts=(_gap("groups in production", "release a package of it; data.sensitive names the groups"),))
+        source = f"prediction log, {found.subject.short}"
+        rows = tuple((c.measure, c.by, c.outcome, c.reason, min(g.n for g in c.groups), source) for c in found.compared)
+        gaps = tuple(_gap("groups in production", text) for text in found.gaps)
+        return Chapter(title=title, lead="Of what it answered lately, with the labels that have come.", facts=gaps,
+                       grids=(Grid(titles=("measure", "by", "outcome", "reason", "fewest", "source"), rows=rows),) if rows else ())  # fmt: skip
 
     def _purpose(self) -> Chapter:
         names = {"purpose": "purpose", "users": "users", "affected": "affected people",

@@ -30,7 +30,8 @@ from fairlead.flow.measure import (
     numbers,
     trivial,
 )
-from fairlead.flow.rows import Table, fetch, halves, numbers_of, read, seconds_of, table_of
+from fairlead.flow.rows import ROW, Table, fetch, halves, numbers_of, read, seconds_of, table_of
+from fairlead.flow.trust import at_home
 from fairlead.ports import Blobs, Compute, Records
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def evaluate(
     if other is not None and asks(spec) != asks(other):
         raise Invalid(f"{model.ref.short} answers {asks(spec)}, the baseline {asks(other)}",
                       hint="a model with another task needs a service of its own")  # fmt: skip
+    at_home(records, model, *([] if baseline is None else [baseline]))
     with workspace(jobs) as folder:
         candidate = _arm(model, spec, "candidate", known_at, records, blobs, folder)
         arm = None
@@ -282,17 +284,24 @@ def _tables(job: EvaluateJob, ours: Arm, theirs: Arm, folder: Path) -> Iterator[
 
     Over one period nothing but the source itself can have changed (a unit, a join, a filter), so
     this convicts where drift over time is innocent. Without a time it is only worth knowing.
-    Columns of views that were defined anew are meant to differ.
+    A table from the prediction log has the rows whose truth came and whose inputs were kept: never
+    those of another log, nor of a table. So two logs are compared by the predictions they share, and
+    what a log and a table differ in is only worth knowing. Columns of views that were defined anew
+    are meant to differ.
     """
     time, target = ours.table.schema.time, ours.table.schema.target
     remade = {o for v in ours.table.views if v not in theirs.table.views for o in v.outputs}
     shared = [c for c in ours.inputs if c.name in theirs.table.schema.names
               and c.name not in (time, target, *remade)]  # fmt: skip
     names = [c.name for c in shared]
-    now, before = (read(folder, arm.table, arm.split, names) for arm in (ours, theirs))
+    logs = {ROW in arm.table.schema.names for arm in (ours, theirs)}
+    now, before = (read(folder, arm.table, arm.split, [*names, *([ROW] if logs == {True} else ())])
+                   for arm in (ours, theirs))  # fmt: skip
+    if logs == {True}:
+        now, before = now.join(before, on=ROW, how="semi"), before.join(now, on=ROW, how="semi")
     family = SHIFT
     if time and time == theirs.table.schema.time:
-        family = DRIFT
+        family = DRIFT if len(logs) == 1 else SHIFT
         one, two = seconds_of(now, time), seconds_of(before, time)
         if not len(one) or not len(two):
             return

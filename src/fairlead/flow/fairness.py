@@ -69,7 +69,7 @@ def sensitive(manifest: Manifest) -> tuple[str, ...]:
     if not columns:
         raise Invalid("no column is called sensitive", pointer="/data/sensitive",
                       hint="name them in fairlead.yaml, for example  data: {sensitive: [sex, age]}")  # fmt: skip
-    return (*columns, *crossings(columns))
+    return (*columns, *crossings(columns, manifest.data.crossed))
 
 
 def held_out(model: Artifact, records: Records) -> tuple[Evidence, ...]:
@@ -106,7 +106,7 @@ def assess(
 def _checks(manifest: Manifest, facts: Sequence[Evidence]) -> Iterable[Check]:
     """What the gate asks between groups."""
     checks = gate_checks(manifest.gate, "binary", facts, compared=False,
-                         sensitive=manifest.data.sensitive)  # fmt: skip
+                         sensitive=manifest.data.sensitive, crossed=manifest.data.crossed)  # fmt: skip
     return (c for c in checks if isinstance(c.rule, Parity))
 
 

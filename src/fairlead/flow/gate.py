@@ -1,6 +1,7 @@
 """The gate: a trained model is measured, judged, and passed or refused, with every reason on record."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -17,13 +18,13 @@ from fairlead.core.replay import replay_checks
 from fairlead.core.run import Run
 from fairlead.core.schema import Schema, SchemaDiff, diff
 from fairlead.core.shapley import ATTRIBUTION, RANK
-from fairlead.errors import Invalid
+from fairlead.errors import Invalid, Missing
 from fairlead.flow.evaluate import evaluate, model_of
 from fairlead.flow.recorded import request
 from fairlead.flow.replay import replay
 from fairlead.ports import Blobs, Change, Clock, Compute, PredictionLog, Records
 
-__all__ = ["baseline_of", "gate", "unseen"]
+__all__ = ["baseline_of", "gate", "judged", "unseen"]
 
 
 def gate(
@@ -39,7 +40,7 @@ def gate(
     measured at all, or the manifest asks for what makes no sense.
     """
     spec, started, data = model_of(model), clock.now(), manifest.data
-    slices = tuple(dict.fromkeys((*data.slices, *data.sensitive, *crossings(data.sensitive),
+    slices = tuple(dict.fromkeys((*data.slices, *data.sensitive, *crossings(data.sensitive, data.crossed),
                                   *(c.by for c in manifest.gate.checks if c.by))))  # fmt: skip
     on_progress("measuring on held-out rows")
     evidence = evaluate(model, baseline, slices=slices, entity=data.entity, known_at=data.known_at,
@@ -57,10 +58,10 @@ def gate(
                       records=records, blobs=blobs, log=log, compute=compute, clock=clock, jobs=jobs)  # fmt: skip
         evidence = (*evidence, *(made.evidence if made is not None else ()))
     checks = gate_checks(manifest.gate, spec.task, evidence, changes.changes,
-                         compared=baseline is not None, sensitive=data.sensitive)  # fmt: skip
+                         compared=baseline is not None, sensitive=data.sensitive, crossed=data.crossed)  # fmt: skip
     if made is not None:
         checks += replay_checks(manifest.gate, made, manifest.release.max_errors, checks)
-    return _judged(model.ref, None if baseline is None else baseline.ref, checks, evidence,
+    return judged(model.ref, None if baseline is None else baseline.ref, checks, evidence,
                    started, records, clock, actor)  # fmt: skip
 
 
@@ -70,7 +71,7 @@ def _attributed(manifest: Manifest) -> bool:
     return asked or bool(manifest.data.sensitive)
 
 
-def _judged(model: Ref, against: Ref | None, checks: tuple[Check, ...], evidence: tuple[Evidence, ...],
+def judged(model: Ref, against: Ref | None, checks: tuple[Check, ...], evidence: tuple[Evidence, ...],
             started: float, records: Records, clock: Clock, actor: str) -> Decision:  # fmt: skip
     """Judge the evidence and write down what was decided."""
     verdicts = judge_all(checks, EvidenceSet(evidence), model, against)
@@ -89,7 +90,8 @@ def _judged(model: Ref, against: Ref | None, checks: tuple[Check, ...], evidence
 
 
 def baseline_of(records: Records, service: str, model: Ref | None = None) -> Artifact | None:
-    """The model that `service` answers with now; None when there is none, or it is `model` itself."""
+    """The model that `service` answers with now; None when there is none, it is `model` itself, or
+    it stayed where it was trained."""
     here = records.service(service)
     if here is None or here.package is None:
         return None
@@ -97,7 +99,10 @@ def baseline_of(records: Records, service: str, model: Ref | None = None) -> Art
     if not isinstance(spec, PackageSpec):
         raise Invalid(f"{service} serves {here.package.short}, which is no package",
                       hint="release a package")  # fmt: skip
-    return None if spec.model == model else records.artifact(spec.model)
+    if spec.model != model:
+        with suppress(Missing):  # it came in an image, without its model
+            return records.artifact(spec.model)
+    return None
 
 
 def unseen(records: Records, model: Artifact, measured: Iterable[Evidence] = ()) -> float:

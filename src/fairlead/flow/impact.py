@@ -1,6 +1,6 @@
 """Impact: walk forward from data, features or a model to every prediction they touched."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -50,12 +50,12 @@ class Impact(Struct, frozen=True, kw_only=True):
 
 def impact(
     subject: Artifact, log: PredictionLog, records: Records, blobs: Blobs, *,
-    rows: Mapping[str, str] | None = None, view: str = "", served: Mapping[str, str] | None = None,
+    rows: Mapping[str, str | Sequence[str]] | None = None, view: str = "", served: Mapping[str, str] | None = None,
     since: float = 0.0, until: float = inf, known_at: str = "",
 ) -> Impact:  # fmt: skip
     """Walk forward from `subject`.
 
-    `rows`: only rows of a table with these values (as text); models that neither learnt from nor
+    `rows`: only rows of a table with these values (as text; several: one of them); models that neither learnt from nor
     were judged on one of them are left out, and what descends from them. `view`: only packages
     that read this feature view. `served`: only predictions with these logged values (request
     columns or ``view.column``). `since`, `until`: UTC seconds of the predictions. Raises Invalid
@@ -80,7 +80,7 @@ def impact(
 
 
 def _descendants(
-    subject: Artifact, records: Records, blobs: Blobs, rows: Mapping[str, str], known_at: str,
+    subject: Artifact, records: Records, blobs: Blobs, rows: Mapping[str, str | Sequence[str]], known_at: str,
     gaps: list[str],
 ) -> tuple[list[Artifact], list[Taught]]:  # fmt: skip
     """Artifacts are recorded after their parents, so that one pass in that order finds all."""
@@ -103,7 +103,7 @@ def _descendants(
 
 
 def _lesson(
-    model: Artifact, spec: ModelSpec, records: Records, blobs: Blobs, rows: Mapping[str, str],
+    model: Artifact, spec: ModelSpec, records: Records, blobs: Blobs, rows: Mapping[str, str | Sequence[str]],
     known_at: str,
 ) -> Taught:  # fmt: skip
     """Count the rows in each part of the table, split as it was split then."""
@@ -119,8 +119,8 @@ def _lesson(
                   unused=_matching(whole, rows) - sum(counts))  # fmt: skip
 
 
-def _matching(frame: "pl.DataFrame", rows: Mapping[str, str]) -> int:
+def _matching(frame: "pl.DataFrame", rows: Mapping[str, str | Sequence[str]]) -> int:
     import polars as pl
 
-    tests: list[Any] = [pl.col(c).cast(pl.String) == v for c, v in rows.items()]
+    tests: list[Any] = [pl.col(c).cast(pl.String).is_in([v] if isinstance(v, str) else v) for c, v in rows.items()]
     return frame.filter(*tests).height if tests else frame.height

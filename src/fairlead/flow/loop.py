@@ -141,4 +141,6 @@ def _verb(before: Release, after: Release) -> str:
         return after.phase.value
     if after.step != before.step:
         return "advanced"
-    return "dropped" if after.candidates != before.candidates else "weighed"
+    if after.candidates != before.candidates:
+        return "dropped"
+    return "rewound" if after.entered_at != before.entered_at else "weighed"

@@ -1,5 +1,6 @@
 """Observing: the prediction log and its feedback, turned into evidence about packages."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from math import inf, nextafter
@@ -10,9 +11,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from fairlead.core.answers import Answers, Cursor, Tail
+from fairlead.core.answers import Answers, Cursor, Tail, measured
 from fairlead.core.arms import Arms
 from fairlead.core.artifact import PackageSpec
+from fairlead.core.attribution import Attribution, attribution
+from fairlead.core.cause import Cause
 from fairlead.core.cost import Staying, before, expected, lived, staying
 from fairlead.core.evidence import Evidence, EvidenceSet, Fact
 from fairlead.core.fairness import CROSS, disparities, parts
@@ -34,13 +37,14 @@ from fairlead.core.quality import (
 )
 from fairlead.core.ref import Ref
 from fairlead.core.reference import Reference
+from fairlead.core.refusals import Refusals
 from fairlead.core.release import Release
-from fairlead.core.skew import Served, Skew, skews
+from fairlead.core.skew import AT, FEW, Served, Skew, skews
 from fairlead.core.traffic import DAY
 from fairlead.core.twins import twins
 from fairlead.core.unlabelled import estimates, lost, missed
-from fairlead.core.vigil import Cause, Vigil
-from fairlead.core.vitals import Frame, older, vitals
+from fairlead.core.vigil import Vigil
+from fairlead.core.vitals import Frame, older, spoken, vitals
 from fairlead.errors import Invalid, Missing
 from fairlead.ports import Records
 
@@ -50,8 +54,14 @@ SPACING = 182.0
 """Days between two false alarms of the drift detectors: half of one a quarter, the other half is
 for everything else that is watched."""
 
-AGAIN = 3600.0
-"""Seconds between two recomputations of served features."""
+AGAIN, AT_ONCE = 3600.0, 60.0
+"""Seconds between two recomputations of served features; of a release that has no hold."""
+
+UNSTEADY = ("datetime", "text")
+"""Types of columns whose values are new every day, whatever happens."""
+
+WAITING = 100_000
+"""Answers that may wait for an explanation; of more, the oldest are forgotten."""
 
 ENOUGH = 100
 """Rows of a group from which on it is judged on its own."""
@@ -78,13 +88,15 @@ class Tailed(Protocol):
 class Observer:
     """Reads what is new in the log, once, and answers what is known of one service.
 
+    `wanted`: ids of answers whose callers asked for an explanation, for whoever computes it to take.
     `slow`: seconds from which on an answer counts as slow. `reference`: the training profile of a
     package, None where there is none. `keep`: seconds of predictions that stay in memory, at most
     `limit` of them; `grain`: seconds of the buckets in which columns are counted. `slices`: columns
     whose groups are judged on their own; `hidden`: columns the log does not have. `held`: the
     reference of a package, None where there is none. `spacing`: days between two false alarms of
     the drift detectors. `skew`: recomputes the features of served rows of a package. `crossed`:
-    intersections of slice columns (``a+b``) whose groups are judged as well.
+    intersections of slice columns (``a+b``) whose groups are judged as well. `attributed`: what was
+    measured last of what columns contribute to the answers of a package.
     """
 
     def __init__(
@@ -94,22 +106,24 @@ class Observer:
         slices: Sequence[str] = (), hidden: frozenset[str] = frozenset(),
         held: Callable[[Ref], Reference | None] | None = None, spacing: float = SPACING,
         skew: Callable[[PackageSpec, Sequence[Mapping[str, Any]]], Sequence[Skew]] | None = None,
-        crossed: Sequence[str] = (),
+        crossed: Sequence[str] = (), attributed: Callable[[Ref], Attribution | None] | None = None,
     ) -> None:  # fmt: skip
         self._log = log
         self._records = records
         self._service = service
         self._slow = slow
         self._reference = reference or (lambda _: None)
-        self._held = held or (lambda _: None)
+        self._held, self._attributed = held or (lambda _: None), attributed or (lambda _: None)
         self._spacing, self._hidden, self._crossed = spacing, hidden, tuple(crossed)
         self._recompute, self._served = skew, dict[str, Served]()
-        self._skewed: dict[str, tuple[float, Sequence[Skew]]] = {}
+        self._skewed: dict[str, tuple[float, int, Sequence[Skew]]] = {}
         self._keep = keep
         self._grain = grain
         self._cursor: Cursor = {}
         self._ledger = Ledger(limit, slices)
         self._labels: dict[str, Labels] = {LABEL: Labels()}
+        self._refusals = Refusals()
+        self.wanted: deque[str] = deque(maxlen=WAITING)
         self._intakes: dict[str, Intake | None] = {}
         self._references: dict[str, Reference | None] = {}
         self._vigils: dict[str, Vigil] = {}
@@ -131,6 +145,7 @@ class Observer:
                 notes = [note for note in tail.feedback if note.name == name]
                 self._labels.setdefault(name, Labels()).add(notes)
             found += len(tail.feedback)
+            self._refusals.add(r for r in tail.refused if r.service == self._service)
             self._cursor, more = tail.cursor, tail.more
         self._forget(now - self._keep, now)
         return found
@@ -139,12 +154,13 @@ class Observer:
         """What is known of the arms of a release.
 
         Tallies "errors", "slow", "requests" (of the current step), and with labels "wrong";
-        Moments "brier_pair"; numbers of every metric of the task since the release began.
+        Moments "brier_pair"; numbers of every metric of the task since the release began, and of the
+        features that were served since then and recomputed ("skew", by slice ``feature=name``).
         """
         self.pull(now)
         here = self._records.service(self._service)
         facts = self._arms(release).facts(self._ledger, here.epoch if here else 0)
-        return EvidenceSet([*facts, *self._fresh(release, now)])
+        return EvidenceSet([*facts, *self._fresh(release, now), *self._proofs(release, now)])
 
     def watch(self, now: float, window: float, level: float = 0.95) -> EvidenceSet:
         """What is known of the package that serves now, from predictions of the last `window`
@@ -166,9 +182,8 @@ class Observer:
         recent = rows.where((rows.at >= since) & (rows.at <= now))
         facts: list[Fact] = list(vitals(recent, truth, frame, spec, self._slow))
         facts += self._by_group(recent, lambda part, _: vitals(part, truth, frame, spec, self._slow))
-        if len(rows):
-            silence = now - float(rows.at.max())
-            facts.append(frame.number("silence", silence, len(rows), silence, silence))
+        facts += self._around(rows, frame)
+        facts += spoken(recent, frame) if self._chats(name) else ()
         if spec is not None:
             age = maturity(rows, truth)
             ripe = self._live(name, since - age)
@@ -236,11 +251,46 @@ class Observer:
         spans = lived(rows, data, spec, since, until) if len(data.y) else expected(rows, known, spec, since, now)
         return None if spans is None else staying(spans, was, price)
 
+    def _around(self, rows: Rows, frame: Frame) -> Iterator[Evidence]:
+        """What no single answer tells: requests that were refused, what columns contribute to answers,
+        as measured last, and for how long nobody asked."""
+        yield from self._refusals.evidence(frame, self._ledger.since(frame.since))
+        leant = self._attributed(frame.subject)
+        if leant is not None and frame.since <= leant.until <= frame.until:
+            yield from attribution(leant, frame)
+        if len(rows):
+            silence = frame.until - float(rows.at.max())
+            yield frame.number("silence", silence, len(rows), silence, silence)
+
     def causes(self) -> list[Cause]:
         """The columns of the serving package that moved, for certain and by enough to matter."""
         here = self._records.service(self._service)
         vigil = None if here is None else self._vigils.get(str(here.package))
         return [] if vigil is None else vigil.causes()
+
+    def views(self) -> dict[str, list[str]]:
+        """The feature columns of the serving package that are watched, by view."""
+        spec = self._serving()
+        outputs = {v.name: [o for o in v.outputs if o not in self._hidden] for v in spec.views} if spec else {}
+        return {view: columns for view, columns in outputs.items() if columns}
+
+    def unwatched(self) -> dict[str, str]:
+        """The columns that the serving package reads and nobody watches for drift, each with the reason."""
+        spec = self._serving()
+        if spec is None:
+            return {}
+        dtypes = {c.name: str(c.dtype) for c in spec.contract.columns} | {
+            o: "feature" for v in spec.views for o in v.outputs}  # fmt: skip
+        why = {n: "hidden by log.redact or log.drop" if n in self._hidden else f"a {dtype}"
+               for n, dtype in dtypes.items() if n in self._hidden or dtype in UNSTEADY}  # fmt: skip
+        here = self._records.service(self._service)
+        intake = self._intakes.get(str(here.package)) if here else None
+        seen = intake.columns if intake is not None else frozenset()
+        return why | {n: "no values in training" for n in dtypes if intake is not None and n not in seen and n not in why}
+
+    def _serving(self) -> PackageSpec | None:
+        here = self._records.service(self._service)
+        return None if here is None or here.package is None else self._spec(str(here.package))
 
     def _quality(self, rows: Rows, truth: Truth, frame: Frame, spec: PackageSpec) -> Iterator[Evidence]:
         """Metrics with labels, whole and by group, and how they compare with the held-out rows."""
@@ -258,15 +308,31 @@ class Observer:
         if known is not None and intake is not None:
             yield from missed(data, known, spec, frame, intake.window(frame.since, frame.until))
 
-    def _skews(self, spec: PackageSpec, frame: Frame) -> Iterator[Evidence]:
+    def _proofs(self, release: Release, now: float) -> Iterator[Evidence]:
+        """The same of the candidates, of what they were served since the release began. Every step
+        is judged by a new look, and so are rows that have doubled."""
+        for ref in release.candidates:
+            spec = self._spec(str(ref))
+            if spec is not None:
+                frame = Frame(subject=ref, since=release.started_at, until=now)
+                yield from self._skews(spec, frame, release)
+
+    def _skews(self, spec: PackageSpec, frame: Frame, release: Release | None = None) -> Iterator[Evidence]:
         """Served features beside recomputed ones; the tables are read again after a while only."""
         name = str(frame.subject)
         if self._recompute is None or name not in self._served:
             return
-        made_at, found = self._skewed.get(name, (-inf, ()))
-        if not 0 <= frame.until - made_at < AGAIN:
-            found = self._recompute(spec, list(self._served[name].rows))
-            self._skewed[name] = frame.until, found
+        rows, key, again = list(self._served[name].rows), name, AGAIN
+        if release is not None:
+            rows = [row for row in rows if row[AT] >= release.started_at]
+            key, again = f"{release.id} {name}", min(max(release.here.hold, AT_ONCE), AGAIN)
+        if not rows:
+            return
+        made_at, size, found = self._skewed.get(key, (-inf, FEW // 2, ()))
+        grown = release is not None and len(rows) >= 2 * size
+        if grown or not 0 <= frame.until - made_at < again:
+            found = self._recompute(spec, rows)
+            self._skewed[key] = frame.until, max(len(rows), FEW // 2), found
         yield from skews(found, frame)
 
     def _by_group(
@@ -305,21 +371,26 @@ class Observer:
 
     def _take(self, answers: Answers) -> None:
         self._ledger.append(answers)
+        if self._chats(answers.package):
+            for name, notes in measured(answers).items():
+                self._labels.setdefault(name, Labels()).add(notes)
+        if answers.wanted is not None:
+            self.wanted.extend(answers.ids[i] for i in np.flatnonzero(answers.wanted & answers.live).tolist())
         intake = self._intake(answers.package)
         if intake is not None:
-            kept = answers.live if answers.kept is None else answers.live & answers.kept
-            intake.add(answers, kept)
+            whole = np.ones(len(answers), np.bool_) if answers.kept is None else answers.kept
+            intake.add(answers, answers.live & whole)
             spec = self._spec(answers.package)
             if self._recompute is not None and spec is not None and spec.views:
                 names = [*{v.entity for v in spec.views}, *(o for v in spec.views for o in v.outputs)]
-                self._served.setdefault(answers.package, Served()).add(answers, kept, names)
+                self._served.setdefault(answers.package, Served()).add(answers, whole, names)
 
     def _intake(self, package: str) -> Intake | None:
         """Where the columns of this package are counted; None without a training profile."""
         spec = self._spec(package)
         if package not in self._intakes and spec is not None:
             profile = self._reference(Ref.parse(package))
-            steady = [c.name for c in spec.contract.columns if c.dtype not in ("datetime", "text")]
+            steady = [c.name for c in spec.contract.columns if c.dtype not in UNSTEADY]
             names = {*steady, *(o for view in spec.views for o in view.outputs)} - self._hidden
             known = self._references[package] = self._held(Ref.parse(package))
             made = None if profile is None else Intake(
@@ -328,13 +399,18 @@ class Observer:
         return self._intakes.get(package)
 
     def _spec(self, package: str) -> PackageSpec | None:
+        """What a package reads and says; None where nobody knows, or where it is a chat."""
+        return None if self._chats(package) else self._specs.get(package)
+
+    def _chats(self, package: str) -> bool:
         if self._specs.get(package) is None:
             try:
                 spec = self._records.artifact(Ref.parse(package)).spec
             except (Missing, Invalid):
-                return None
+                return False
             self._specs[package] = spec if isinstance(spec, PackageSpec) else None
-        return self._specs[package]
+        found = self._specs[package]
+        return found is not None and found.task == "chat"
 
     def _horizon(self, now: float) -> float:
         running = [r.started_at for r in self._records.releases(self._service) if not r.phase.final]
@@ -369,17 +445,18 @@ class Observer:
         rows = self._ledger.since(release.started_at)
         data: dict[Ref, tuple[Judged, PackageSpec]] = {}
         for ref in (*release.candidates, release.baseline):
-            spec = None if ref is None else self._spec(str(ref))
-            if ref is None or spec is None:
+            if ref is None:
                 continue
             own = (rows.package == self._ledger.index(str(ref))) & ((rows.flags & FALLBACK) == 0)
             mine = rows.where(own & (rows.at >= release.started_at))
             frame = Frame(subject=ref, since=release.started_at, until=now)
-            data[ref] = judged(mine, truth, spec), spec
-            yield from wrong(*data[ref], ref)
-            yield from numbers(data[ref][0], frame, spec)
             for name in self._labels.keys() - {LABEL}:
                 yield from reward(mine, self._labels[name].truth(), frame, name)
+            spec = self._spec(str(ref))
+            if spec is not None:
+                data[ref] = judged(mine, truth, spec), spec
+                yield from wrong(*data[ref], ref)
+                yield from numbers(data[ref][0], frame, spec)
         yield from self._feedback(release, rows, now)
         baseline = None if release.baseline is None else data.get(release.baseline)
         for ref in release.candidates:
@@ -408,6 +485,7 @@ class Observer:
         self._ledger.forget(before)
         for labels in self._labels.values():
             labels.forget(before)
+        self._refusals.forget(before)
         for intake in filter(None, self._intakes.values()):
             intake.forget(before, now)
 

@@ -43,7 +43,8 @@ class Slot(Struct, frozen=True, kw_only=True):
 class Report(Struct, frozen=True, kw_only=True):
     """[since, until) of a service. `fine` and `coarse`: slots by package, in order of time; `whole`:
     one slot per package; `alerts` that were open at some time in it, `releases` that ran,
-    `events` that people and the loop caused."""
+    `events` that people and the loop caused. `unwatched`: columns of the serving package that nobody
+    watches for drift, with the reason."""
 
     service: str
     since: float
@@ -57,6 +58,7 @@ class Report(Struct, frozen=True, kw_only=True):
     alerts: tuple[Alert, ...]
     releases: tuple[Release, ...]
     events: tuple[Event, ...]
+    unwatched: dict[str, str] = {}
 
 
 def report(observer: Observer, records: Records, service: str, since: float, until: float,
@@ -80,6 +82,7 @@ def report(observer: Observer, records: Records, service: str, since: float, unt
         releases=tuple(r for r in records.releases(service) if r.started_at < until and (r.ended_at or until) >= since),
         events=tuple(e for e in records.events() if since <= e.at < until and e.verb.startswith(TOLD)
                      and e.body.get("service", service) == service),
+        unwatched=observer.unwatched(),
     )  # fmt: skip
 
 

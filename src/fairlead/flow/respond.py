@@ -1,18 +1,18 @@
 """Responding: carry out what a decision asks for: tell somebody, go back, or train again."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from fairlead.core.cause import Cause, featureless, told
 from fairlead.core.check import Action, Outcome, Verdict
 from fairlead.core.decision import Decision
 from fairlead.core.event import Event
 from fairlead.core.evidence import Evidence, EvidenceSet
-from fairlead.core.monitor import Monitor, Watch, due, level, look, proves, remembered
+from fairlead.core.monitor import PROOF, Monitor, Watch, due, level, look, proves, remembered
 from fairlead.core.ref import digest
 from fairlead.core.release import Release
-from fairlead.core.vigil import Cause
 from fairlead.errors import FairleadError
 from fairlead.flow.observe import Observer
 from fairlead.ports import Change, Clock, Records
@@ -22,7 +22,10 @@ __all__ = ["Patrol", "Responder"]
 ACTOR = "fairlead"
 
 CULPRITS = 3
-"""Slices an alert names, the worst first."""
+"""Slices and causes an alert names, the worst first."""
+
+MISSING = ("nulls", PROOF)
+"""Measures that a feature store which does not answer moves."""
 
 NEXT = {
     Action.ROLLBACK: "check with `fairlead status` that the previous package serves, then fix the model",
@@ -52,16 +55,21 @@ class Responder:
         self._told: set[tuple[str, str]] | None = None
 
     def monitor(
-        self, monitor: Monitor, decision: Decision, evidence: EvidenceSet, causes: Sequence[Cause] = ()
-    ) -> list[Event]:
-        """Carry out the decision of a monitor; what was written down. `causes`: columns that moved."""
+        self, monitor: Monitor, decision: Decision, evidence: EvidenceSet, causes: Sequence[Cause] = (),
+        views: Mapping[str, Sequence[str]] = {},
+    ) -> list[Event]:  # fmt: skip
+        """Carry out the decision of a monitor; what was written down. `causes`: columns that moved;
+        `views`: the watched columns of each feature view, which may have moved as one."""
         verdict = decision.because[0]
         slices = [e for e in evidence.slices(verdict.subject, monitor.check.measure)
                   if not e.slice.startswith("age=")]  # fmt: skip
         about: dict[str, Any] = {"monitor": monitor.name}
+        why = told(causes, views)[:CULPRITS] or [verdict.reason]
+        if monitor.check.measure.partition(":")[0] in MISSING:
+            why += filter(None, [featureless(evidence, verdict.subject, views)])
+        about["cause"] = "; ".join(why)
         if causes:
-            about |= {"cause": "; ".join(map(str, causes[:CULPRITS])),
-                      "causes": [msgspec.to_builtins(c) for c in causes]}  # fmt: skip
+            about["causes"] = [msgspec.to_builtins(c) for c in causes]
         return self._respond(decision, verdict, slices, about)
 
     def cleared(self, monitor: Monitor, verdict: Verdict) -> Event:
@@ -165,13 +173,15 @@ class Patrol:
                 made.append(self._responder.cleared(monitor, found.verdict))
             if found.decision is not None:
                 moved = self._observer.causes() if proves(monitor) else ()
-                made += self._responder.monitor(monitor, found.decision, seen[monitor.window], moved)
+                made += self._responder.monitor(monitor, found.decision, seen[monitor.window], moved,
+                                                self._observer.views())  # fmt: skip
         return made
 
 
 def _told(seen: Evidence) -> dict[str, Any]:
     fields = {"measure": seen.measure, "slice": seen.slice, "value": seen.value, "n": seen.n,
-              "low": seen.low, "high": seen.high, "since": seen.since, "until": seen.until}  # fmt: skip
+              "low": seen.low, "high": seen.high, "since": seen.since, "until": seen.until,
+              "example": seen.example or None}  # fmt: skip
     return {k: v for k, v in fields.items() if v is not None and v != ""}
 
 

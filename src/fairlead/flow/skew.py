@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from fairlead.core.feature import FeatureView
-from fairlead.core.skew import AT, Skew
+from fairlead.core.skew import AT, ID, Skew
 from fairlead.flow.features import materialize
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def compare(
 ) -> list[Skew]:
     """How often each feature was served differently from what the facts say as of the prediction.
 
-    `rows`: served requests: AT (UTC seconds), the entities, the features by name. Only rows are
+    `rows`: served requests: AT (UTC seconds), ID, the entities, the features by name. Only rows are
     compared that were asked before the newest fact of the view: of later ones the table may not
     know yet what the online store was told. Raises what `materialize` raises.
     """
@@ -49,10 +49,11 @@ def compare(
             served = [row.get(output) for row in known]
             right, *earlier = [version.get_column(output).to_list() for version in versions]
             wrong = [i for i, (a, b) in enumerate(zip(served, right, strict=True)) if not _same(a, b)]
-            late = [i for i in wrong if any(_same(served[i], other[i]) for other in earlier)]
-            missing = sum(served[i] is None for i in set(wrong) - set(late))
-            found.append(Skew(feature=output, n=len(known), late=len(late), missing=missing,
-                              wrong=len(wrong) - len(late) - missing))  # fmt: skip
+            late = {i for i in wrong if any(_same(served[i], other[i]) for other in earlier)}
+            bad = [i for i in wrong if i not in late and served[i] is not None]
+            example = max((known[i] for i in bad), key=lambda row: row[AT])[ID] if bad else ""
+            found.append(Skew(feature=output, n=len(known), late=len(late), wrong=len(bad), example=example,
+                              missing=len(wrong) - len(late) - len(bad)))  # fmt: skip
     return found
 
 

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from fairlead.core.alert import Alerts
 from fairlead.core.check import Verdict, judge
-from fairlead.core.monitor import QUARTER, Monitor, level, proves
+from fairlead.core.monitor import COLUMNS, QUARTER, Monitor, level, proves
 from fairlead.flow.observe import Observer
 from fairlead.ports import Records
 
@@ -19,7 +19,8 @@ WINDOWS = 12
 class Standing(Struct, frozen=True, kw_only=True):
     """A monitor now. `values`: its measure over the last windows, oldest first (None: unknown then);
     `verdict`: None while nothing serves; `allowed`: false alarms a quarter it may raise; `raised`:
-    alarms of the last quarter; `alert`: the number of its open alert, 0 for none."""
+    alarms of the last quarter; `alert`: the number of its open alert, 0 for none. `unwatched`: of a
+    monitor of columns, those that it cannot see, with the reason."""
 
     monitor: Monitor
     verdict: Verdict | None
@@ -28,6 +29,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     raised: int
     alert: int = 0
     silent_until: float = 0.0
+    unwatched: dict[str, str] = {}
 
 
 def survey(observer: Observer, records: Records, service: str, monitors: Sequence[Monitor],
@@ -51,6 +53,7 @@ def survey(observer: Observer, records: Records, service: str, monitors: Sequenc
             if back == 0:
                 verdicts[monitor.name] = judge(monitor.check, facts, package, None)
     made: list[Standing] = []
+    unwatched = observer.unwatched()
     for monitor in monitors:
         raised = [e for e in events if e.verb == "alert.raised" and e.body.get("monitor") == monitor.name
                   and e.at > now - QUARTER]  # fmt: skip
@@ -60,6 +63,7 @@ def survey(observer: Observer, records: Records, service: str, monitors: Sequenc
             values=tuple(seen.get((monitor.name, back)) for back in reversed(range(WINDOWS))),
             raised=len(raised), alert=next((a.id for a in alerts.open if a.monitor == monitor.name), 0),
             silent_until=silence.until if silence else 0.0,
+            unwatched=unwatched if monitor.check.measure.partition(":")[0] in COLUMNS else {},
         ))  # fmt: skip
     return made
 

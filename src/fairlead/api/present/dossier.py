@@ -199,7 +199,7 @@ def _judged(made: Dossier) -> Markup:
     return section("What was judged", found, raw, lead=lead)
 
 
-def _counts(verdict: Verdict) -> str:
+def _counts(verdict: Verdict) -> str | Markup:
     c = verdict.counters
     if "pairs" in c:
         return f"{c['pairs']:,.0f} pairs"
@@ -209,7 +209,12 @@ def _counts(verdict: Verdict) -> str:
     if "candidate_n" in c and "candidate_events" in c:
         return (f"{c['candidate_events']:,.0f} of {c['candidate_n']:,.0f} against "
                 f"{c['baseline_events']:,.0f} of {c['baseline_n']:,.0f}")  # fmt: skip
-    return verdict.reason.removeprefix(f"{verdict.check.measure}: ")
+    said = verdict.reason.removeprefix(f"{verdict.check.measure}: ")
+    if verdict.check.slice != EVERY or len(verdict.seen) < 2:
+        return said
+    each = [tag("div", note(f"{e.slice}  "), f"{e.value:.4g} of {e.n:,}")
+            for e in sorted(verdict.seen, key=lambda e: (-e.value, e.slice))]  # fmt: skip
+    return tag("div", said, *each)
 
 
 def _last(made: Dossier) -> tuple[Verdict, ...]:

@@ -1,6 +1,6 @@
 """Monitors on a screen: the last value against its limit, lately and now."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -10,7 +10,7 @@ from fairlead.api.present.table import grid
 from fairlead.core.check import Bound, Outcome
 from fairlead.flow.survey import Standing
 
-__all__ = ["monitors_view", "sparkline"]
+__all__ = ["monitors_view", "sparkline", "unwatched"]
 
 BARS = "▁▂▃▄▅▆▇█"
 NOTHING = "·"
@@ -39,7 +39,16 @@ def monitors_view(standings: Sequence[Standing], now: float) -> RenderableType:
                 f"{total:.3g} may be false in all", "dim")  # fmt: skip
     bad = [Text.assemble((f"{s.monitor.name}  ", "bold red"), s.verdict.reason) for s in order
            if s.verdict is not None and s.verdict.outcome is Outcome.FAIL]  # fmt: skip
-    return Group(table, Text(""), *bad, *([Text("")] if bad else []), foot)
+    unseen = [Text.assemble(("not watched for drift: ", "yellow"), unwatched(s.unwatched))
+              for s in order if s.unwatched][:1]  # fmt: skip
+    return Group(table, Text(""), *bad, *([Text("")] if bad else []), *unseen, foot)
+
+
+def unwatched(columns: Mapping[str, str]) -> str:
+    """``name, iban (hidden by log.redact or log.drop); note (a text)``."""
+    reasons = dict.fromkeys(columns.values())
+    named = ((", ".join(c for c, why in columns.items() if why == reason), reason) for reason in reasons)
+    return "; ".join(f"{names} ({reason})" for names, reason in named)
 
 
 def sparkline(values: Sequence[float | None]) -> str:

@@ -13,17 +13,19 @@ from fairlead.api.present.rollout import View, headline, release_view
 from fairlead.api.present.table import grid
 from fairlead.api.scrape import Cost, Process
 from fairlead.core.alert import Alert
+from fairlead.core.approval import Broken
 from fairlead.core.artifact import Artifact
 from fairlead.core.evidence import Evidence
 from fairlead.core.release import Service
+from fairlead.flow.approval import Card
 
 __all__ = ["Status", "status_view"]
 
-SHARES = {"errors", "slow", "fallback", "labelled", "positive_rate"}
+SHARES = {"errors", "refused", "slow", "fallback", "labelled", "positive_rate"}
 DRIFTS = {"drift", "nulls", "unseen"}
 ENOUGH = 100
 """Requests below which a distance to the training data means nothing."""
-FIRST = ("volume", "errors", "slow", "fallback", "latency_p50_ms", "latency_p99_ms", "drift",
+FIRST = ("volume", "refused", "errors", "slow", "fallback", "latency_p50_ms", "latency_p99_ms", "drift",
          "nulls", "unseen", "labelled", "label_delay")  # fmt: skip
 
 
@@ -31,7 +33,9 @@ class Status(Struct, frozen=True, kw_only=True):
     """Everything `fairlead status` knows. `gateway`: its own words, None when it does not run;
     `health`: measured over the last `window` seconds; `processes` and `costs`: while it runs, costs
     in CPU seconds unless there is a `price` of a CPU hour; `alerts`: open ones, oldest first;
-    `undelivered`: notices that wait for a receiver; `retraining`: where it stands, in words."""
+    `undelivered`: notices that wait for a receiver; `retraining`: where it stands, in words;
+    `approvals`: that somebody is asked for, or that nobody has used; `glass`: releases that were started
+    without one and that nobody has reviewed."""
 
     name: str
     now: float
@@ -48,6 +52,8 @@ class Status(Struct, frozen=True, kw_only=True):
     alerts: tuple[Alert, ...] = ()
     undelivered: int = 0
     retraining: str = ""
+    approvals: tuple[Card, ...] = ()
+    glass: tuple[Broken, ...] = ()
 
 
 def status_view(status: Status) -> RenderableType:
@@ -70,6 +76,8 @@ def status_view(status: Status) -> RenderableType:
     table.add_row(Text("alerts", "dim"), _alerts(status))
     if status.retraining:
         table.add_row(Text("retraining", "dim"), Text(status.retraining))
+    if status.approvals or status.glass:
+        table.add_row(Text("approvals", "dim"), _approvals(status))
     return table
 
 
@@ -141,11 +149,26 @@ def _resources(status: Status) -> RenderableType:
     for one in status.processes:
         table.add_row(one.process, Text(name(one.package) if one.package else "", "cyan"), size(one.resident),
                       Text(f"{one.seconds:.1f} s of CPU", "dim"))  # fmt: skip
-    unit = "" if status.price else " s of CPU"
     for cost in status.costs:
-        table.add_row("cost", Text(name(cost.package), "cyan"), f"{measure(cost.per_thousand)}{unit}",
+        table.add_row("cost", Text(name(cost.package), "cyan"), f"{measure(cost.per_thousand)}{'' if cost.money else ' s of CPU'}",
                       Text("per 1,000 predictions", "dim"))  # fmt: skip
     return table
+
+
+def _approvals(status: Status) -> Text:
+    """Who is asked for what, and what was started without asking."""
+    text = Text()
+    for card in status.approvals:
+        a, left = card.approval, card.approval.needs - len(card.approval.grants)
+        said = f"needs {left} more" if card.state == "waiting" else "may start"
+        text.append(f"{a.id} ", "bold").append(card.state, "yellow" if card.state == "waiting" else "green")
+        text.append(f"  {', '.join(map(name, a.bound.packages))}", "cyan")
+        text.append(f"  asked by {a.asked.by} {ago(a.asked.at, status.now)}, {said}", "dim")
+        text.append(f"  {card.void}\n" if card.void and card.state == "granted" else "\n", "yellow")
+    for glass in status.glass:
+        text.append(f"{glass.release} was started without approval by {glass.told.by}: review it\n", "bold red")
+    text.rstrip()
+    return text
 
 
 def _alerts(status: Status) -> Text:

@@ -6,6 +6,7 @@ from itertools import groupby
 from math import inf, nan
 
 from fairlead.api.present.figures import count, measure, percent, span, stamp
+from fairlead.api.present.monitors import unwatched
 from fairlead.api.present.page import (
     Ink,
     Markup,
@@ -167,12 +168,13 @@ def _quality(seen: Report) -> Markup:
 
 def _drift(seen: Report) -> Markup:
     columns = _columns(seen.coarse)
+    blind = [tag("p", note("Not watched: ", "warm"), unwatched(seen.unwatched))] if seen.unwatched else []
     if not columns:
-        return section("Drift", tag("p", "No column was compared with training."))
+        return section("Drift", tag("p", "No column was compared with training."), *blind)
     small = [_small(seen, name) for name in list(columns)[:MOST]]
     rest = [(name, measure(value)) for name, value in list(columns.items())[MOST:]]
     more = folded(f"and {len(rest)} more", table(("column", "largest index"), rest, right=("largest index",)))
-    return section("Drift by column", cards(*small, small=True), cards(more) if rest else "",
+    return section("Drift by column", cards(*small, small=True), cards(more) if rest else "", *blind,
                    lead="Population stability index against training, the worst column first, all on the scale "
                         f"from 0 to {FAR:g}. Dashed: {MOVED}, from which on a column has moved.")  # fmt: skip
 
