@@ -14,10 +14,10 @@ from fairlead.core.identity import Pass, Passes, fingerprint
 from fairlead.errors import Corrupt, Invalid
 from fairlead.serve.config import GatewayConfig
 from fairlead.serve.endpoint import Callers, Table
-from fairlead.serve.http import Exchange, Limits, Site
+from fairlead.serve.http import Connection, Exchange, Limits, Site
 from fairlead.serve.metrics import Metrics
 from fairlead.serve.service import Service
-from tests.api.test_control import METHODS, head, tricks
+from tests.api.test_control import METHODS, Line, head, tricks
 
 if TYPE_CHECKING:
     from tests.serve.conftest import Plant
@@ -33,21 +33,22 @@ def entry(token: str, *doors: Any, until: float = 100.0) -> Pass:
 REGISTER = Passes(asks=True, passes=(entry(WEB, "caller"), entry(OLGA, "operator"), entry(LATE, "caller", until=5.0)))
 
 
-def table(handler: Callable[[Exchange], None]) -> Table[Exchange]:
+def table(handler: Callable[[Exchange], None], *, chat: bool) -> Table[Exchange]:
     """The doors that the gateway declares, with other rooms behind them."""
-    config = GatewayConfig(service="loans")
+    config = GatewayConfig(service="loans", chat=chat)
     inside = cast(Any, SimpleNamespace(config=config, predict=handler, infer=handler))
     board = cast(Any, SimpleNamespace(metrics=Metrics(gateway="x")))
     declared = Service(inside, cast(Any, None), cast(Any, None), board).table().all()
     return Table(replace(e, handler=handler) for e in declared)
 
 
-def test_no_spelling_of_a_door_opens_to_a_stranger() -> None:
+@pytest.mark.parametrize("chat", [False, True])
+def test_no_spelling_of_a_door_opens_to_a_stranger(chat: bool) -> None:
     """Every route x method x identity x spelling (promise S7)."""
     asked = 0
     callers = Callers("127.0.0.1", FILE)
     assert callers.admit(REGISTER, 50.0) and not callers.admit(REGISTER, 50.0)
-    site = Site(table(lambda e: e.ok(b"{}")), callers, Limits(), lambda: "id", lambda e, r: None)
+    site = Site(table(lambda e: e.ok(b"{}"), chat=chat), callers, Limits(), lambda: "id", lambda e, r: None)
     gateway = cast(Any, SimpleNamespace(site=site))
     known: dict[str, set[str]] = {"": set(), FILE: set(), f"Bearer {LATE}": set(), "Bearer x": set(), "Bearer ": set(),
                                   f"Basic {WEB}": set(), f"Bearer {FILE}": {"caller", "operator"},
@@ -59,6 +60,54 @@ def test_no_spelling_of_a_door_opens_to_a_stranger() -> None:
             opens = exact and (endpoint.path in PUBLIC or endpoint.access in may)
             assert (head(gateway, method, spelling, token)[9:12] == b"200") == opens, (method, spelling, token)
     assert {e.path for e in site.table.all() if e.access == "anyone"} == PUBLIC and asked > 10_000
+
+
+def bounded(limits: Limits) -> Any:
+    """A gateway with bounds for each caller, whose doors all answer."""
+    callers = Callers("127.0.0.1", FILE, REGISTER, limits.rate)
+    site = Site(table(lambda e: e.ok(b"{}"), chat=False), callers, limits, lambda: "id", lambda e, r: None)
+    return SimpleNamespace(site=site)
+
+
+def test_a_token_that_asks_too_often_waits_and_others_do_not() -> None:
+    gateway = bounded(Limits(rate=0.01))
+    assert head(gateway, "GET", "/status", f"Bearer {OLGA}")[9:12] == b"200"
+    for _ in range(2):  # the second head is remembered
+        said = head(gateway, "GET", "/status", f"Bearer {OLGA}")
+        assert said[9:12] == b"429" and b"retry-after: 100\r\n" in said and b'"code":"rate"' in said
+    assert head(gateway, "GET", "/status", f"Bearer {FILE}")[9:12] == b"200"
+    assert all(head(gateway, "GET", "/v2/health/live", "")[9:12] == b"200" for _ in range(9)), "probes are free"
+    assert all(head(gateway, "GET", "/status", "Bearer guess")[9:12] == b"401" for _ in range(9)), "nobody learns a token"
+    free = bounded(Limits())
+    assert all(head(free, "GET", "/status", f"Bearer {OLGA}")[9:12] == b"200" for _ in range(99))
+
+
+class Far(Line):
+    """A caller at an address."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__()
+        self.address = address
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return (self.address, 1) if name == "peername" else default
+
+
+def test_one_address_does_not_take_all_connections() -> None:
+    site = bounded(Limits(per_peer=2)).site
+
+    def come(address: str) -> tuple[Connection, bytes]:
+        connection, line = Connection(site), Far(address)
+        connection.connection_made(line)
+        return connection, line.heard
+
+    kept = [come("10.0.0.1")[0] for _ in range(2)]
+    more, heard = come("10.0.0.1")
+    assert heard[9:12] == b"503" and b'"code":"connections"' in heard
+    assert not come("10.0.0.2")[1] and not come("2001:db8::1")[1] and not come("2001:db8::2")[1] and come("2001:db8::3")[1]
+    for connection in (more, kept[0]):
+        connection.connection_lost(None)
+    assert not come("10.0.0.1")[1] and come("10.0.0.1")[1]
 
 
 def test_the_network_needs_a_token_or_a_register() -> None:

@@ -22,7 +22,9 @@ COLUMNS = (Column(name="distance", dtype="float"), Column(name="carrier", dtype=
            Column(name="cabin", dtype="category", categories=("economy",), closed=True, nullable=True))  # fmt: skip
 ELSEWHERE = {
     "journal": "test_durability.py: a disk that is full", "internal": "the border of a request: no known way there",
+    "rate": "test_callers.py: a token that asks too often",
     "poison": "tests/faults: a row of which replicas die", "conflict": "no door raises it",
+    "provider": "test_chat.py: a question that a provider refuses", "busy": "test_chat.py: a busy provider",
     "corrupt": "no door raises it", "forbidden": "tests/api/test_control.py: only the control API knows powers",
 }  # fmt: skip
 SLOW = [{**ROW, "distance": 101}] * 8

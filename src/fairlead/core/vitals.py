@@ -10,13 +10,14 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from fairlead.core.artifact import PackageSpec
+from fairlead.core.chat import NUMBERS
 from fairlead.core.evidence import Evidence
 from fairlead.core.intervals import wilson, z_score
 from fairlead.core.join import Truth
 from fairlead.core.ledger import FAILED, FALLBACK, Rows
 from fairlead.core.ref import Ref
 
-__all__ = ["Frame", "older", "vitals"]
+__all__ = ["Frame", "older", "spoken", "vitals"]
 
 
 class Frame(Struct, frozen=True, kw_only=True):
@@ -84,6 +85,21 @@ def vitals(
     yield frame.share("labelled", known)
     if known.any():
         yield frame.quantile("label_delay", truth.at[place[known]] - own.at[known], 0.5)
+
+
+def spoken(rows: Rows, frame: Frame) -> Iterator[Evidence]:
+    """Numbers over live answers of a chat: "cost_per_thousand" and "tokens" (means of those whose
+    provider counts), "first_token_p50_ms", "first_token_p99_ms"."""
+    if not len(rows) or rows.scores.shape[1] < len(NUMBERS):
+        return
+    cost, prompt, completion, first = rows.scores[:, : len(NUMBERS)].T
+    for measure, values in (("cost_per_thousand", cost * 1000), ("tokens", prompt + completion)):
+        known = values[np.isfinite(values)]
+        if len(known):
+            yield frame.mean(measure, known)
+    waits = first[np.isfinite(first)] * 1000
+    for measure, q in (("first_token_p50_ms", 0.5), ("first_token_p99_ms", 0.99)) if len(waits) else ():
+        yield frame.quantile(measure, waits, q)
 
 
 def _answers(rows: Rows, frame: Frame, spec: PackageSpec | None) -> Iterator[Evidence]:

@@ -17,7 +17,7 @@ from fairlead.serve.usage import Usage, usage
 __all__ = ["Board"]
 
 HOUR, THOUSAND = 3600.0, 1000.0
-ROWS = "fairlead_predictions_total"
+ROWS, SPENT = "fairlead_predictions_total", "fairlead_spent_total"
 _PACKAGE = re.compile(r'package="([^"]*)"')
 
 
@@ -134,21 +134,23 @@ class Board:
 
     def _cost(self, spent: Sequence[Spent], families: Sequence[Family]) -> Family:
         """Since this gateway first saw a package: the CPU of its replicas, and of the gateways by
-        its share of the rows."""
+        its share of the rows. Where a provider asks for money: that, and the CPU if it has a price."""
         unit = self._price / HOUR if self._price else 1.0
         cost = Family("fairlead_cost_per_thousand", "gauge", "Of 1000 predictions: "
-                      + ("their price." if self._price else "CPU seconds."))  # fmt: skip
-        rows = _rows(families)
+                      + ("their price." if self._price else "CPU seconds; of chats what providers ask."))  # fmt: skip
+        rows, spent_at = _by_package(families, ROWS), _by_package(families, SPENT)
         seconds: dict[str, float] = {}
         for one in spent:
             seconds[one.package] = seconds.get(one.package, 0.0) + one.usage.seconds
         gateways = sum(one.usage.seconds for one in spent if one.process == "gateway")
         shared = gateways / max(1.0, sum(rows.values()))
         for package, count in rows.items():
-            total = seconds.get(package, 0.0) + shared * count
-            then, before = self._begun.setdefault(package, (total, count))
+            total, start = (seconds.get(package, 0.0) + shared * count) * unit, None
+            if package in spent_at:
+                total, start = spent_at[package] + total * (self._price > 0), (0.0, 0.0)
+            then, before = self._begun.setdefault(package, start or (total, count))
             if count > before and total >= then:
-                cost.put((total - then) * unit * THOUSAND / (count - before), package=package)
+                cost.put((total - then) * THOUSAND / (count - before), package=package)
         return cost
 
 
@@ -164,11 +166,11 @@ def _resources(spent: Sequence[Spent]) -> list[Family]:
     return [resident, seconds, files]
 
 
-def _rows(families: Sequence[Family]) -> dict[str, float]:
-    """Rows by package, of all gateways."""
+def _by_package(families: Sequence[Family], name: str) -> dict[str, float]:
+    """A family by package, of all gateways."""
     rows: dict[str, float] = {}
     for family in families:
-        for cell, count in family.cells.items() if family.name == ROWS else ():
+        for cell, count in family.cells.items() if family.name == name else ():
             found = _PACKAGE.search(cell)
             if found:
                 rows[found[1]] = rows.get(found[1], 0.0) + count

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from fairlead.core.journal import Durability
 from fairlead.core.manifest import LogSection
+from fairlead.core.ref import UNREADABLE
 from fairlead.errors import Corrupt, Invalid, Missing
 from fairlead.serve.http import Limits
 
@@ -22,6 +23,7 @@ class GatewayConfig(Struct, frozen=True, kw_only=True):
     for each package that answers; `gateways`: processes that take requests. `load_seconds`: after
     these a package that is still loading counts as failing. `replica_memory_mb`: how much a replica
     may grow beyond the loaded model before a fresh one takes its place; 0: never. `fallback`: the answer when even the baseline fails (None: 503).
+    `walls`, `keys`: what packages with code of their own need (see `replica.Bounds`).
     `token_file`: file with the token callers must show; needed when `host` is not loopback.
     `durability`: what the acknowledgement of a prediction means for its log. `grpc_port`: 0 is off.
     `log`: what of a prediction reaches the disk; `sticky_by`: the column that names the unit.
@@ -42,6 +44,8 @@ class GatewayConfig(Struct, frozen=True, kw_only=True):
     gateways: int = 1
     load_seconds: float = 60.0
     replica_memory_mb: int = 1024
+    walls: bool = True
+    keys: dict[str, str] = {}
     fallback: Value = None
     token_file: str = ""
     durability: Durability = "os"
@@ -52,6 +56,7 @@ class GatewayConfig(Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     log: LogSection = LogSection()
     sticky_by: str = ""
+    chat: bool = False
 
     def __post_init__(self) -> None:
         if not (self.deadline_ms > 0 and 0 < self.candidate_share < 1):
@@ -85,6 +90,6 @@ def read_config(path: Path) -> GatewayConfig:
     except OSError as error:
         raise Missing(f"no gateway configuration at {path.name}: {error.strerror}",
                       hint="`fairlead serve` writes it") from error  # fmt: skip
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise Corrupt(f"{path.name} is not a gateway configuration: {error}",
                       hint="start `fairlead serve` again") from error  # fmt: skip

@@ -17,19 +17,21 @@ from msgspec import Struct
 from msgspec.structs import replace as changed
 
 from fairlead.core.veil import Veil, veil
+from fairlead.disk import secret
 from fairlead.errors import Missing
 from fairlead.ports import Clock, Online, Register, Router
 from fairlead.serve import grpc
 from fairlead.serve.access import Access, AccessLog
 from fairlead.serve.board import Board
 from fairlead.serve.config import GatewayConfig
+from fairlead.serve.denials import Denials
 from fairlead.serve.dispatch import Dispatch
 from fairlead.serve.endpoint import Callers
 from fairlead.serve.http import BEAT, Connection, Site
 from fairlead.serve.ids import Ids, enroll
 from fairlead.serve.ledger import Ledger
 from fairlead.serve.metrics import Metrics
-from fairlead.serve.secret import log_key
+from fairlead.serve.provider import Secret
 from fairlead.serve.service import Service
 from fairlead.serve.sink import open_sink
 from fairlead.serve.switch import Switch
@@ -55,12 +57,14 @@ FAREWELL = 0.25
 
 
 class Doors(Struct, frozen=True, kw_only=True):
-    """The ports a gateway uses; `online` opens the feature store, once, in the worker."""
+    """The ports a gateway uses; `online` opens the feature store, once, in the worker; `secret` reads
+    the key of a provider."""
 
     router: Router
     register: Register
     clock: Clock
     online: Callable[[], Online | None]
+    secret: Secret
 
 
 def run(config: GatewayConfig, state: Path, listener: socket.socket, doors: Doors, lifeline: int,
@@ -92,15 +96,18 @@ class _Gateway:
         loop = asyncio.get_running_loop()
         self.sink = open_sink(self.state / "predictions" / "journal", self.ids.gateway,
                               self.config.durability, loop.call_soon_threadsafe)  # fmt: skip
-        ledger = Ledger(self.config.service, self.sink, self.metrics, self._veil())
+        covers = self._veil()
+        ledger = Ledger(self.config.service, self.sink, self.metrics, covers)
         self.dispatch = Dispatch(
             self.config, clock=self.doors.clock, online=self._online(), ledger=ledger,
             metrics=self.metrics, access=self._access(), ids=self.ids,
+            denials=Denials(self.config, self.sink, self.metrics, covers),
             changed=lambda _: self.switch.apply())  # fmt: skip
-        self.switch = Switch(self.doors.router, self.state / "packages", Path(), self.dispatch)
+        self.switch = Switch(self.doors.router, self.state / "packages", Path(), self.dispatch, self.doors.secret)
         board = Board(self.ids.gateway, self.metrics, self.switch.lanes, Path(), self.config.cpu_hour_price)
-        service = Service(self.dispatch, self.switch, ledger, board)
-        self.callers = Callers(self.config.host, _token(self.config), self.doors.register.published())
+        self.service = service = Service(self.dispatch, self.switch, ledger, board)
+        self.callers = Callers(self.config.host, _token(self.config), self.doors.register.published(),
+                               self.config.limits.rate)  # fmt: skip
         self.site = Site(service.table(), self.callers, self.config.limits, self.ids.next,
                          self.dispatch.access.refused)  # fmt: skip
         self._gauges()
@@ -108,12 +115,9 @@ class _Gateway:
         loop.add_signal_handler(signal.SIGTERM, stop.set)
         loop.add_reader(lifeline, stop.set)
         self.switch.watch()
-        self._every(WATCH, self.switch.watch)
-        self._every(WATCH, self._admit)
-        self._every(BEAT, self.site.sweep)
-        self._every(EXPIRE, self._expire)
-        self._every(FLUSH, self._flush)
-        self._every(PUBLISH, board.publish)
+        for seconds, act in ((WATCH, self.switch.watch), (WATCH, self._admit), (BEAT, self.site.sweep),
+                             (EXPIRE, self._expire), (FLUSH, self._flush), (PUBLISH, board.publish)):  # fmt: skip
+            self._every(seconds, act)
         server = await loop.create_server(lambda: Connection(self.site), sock=listener, backlog=1024)
         calls = await self._calls(service)
         self._every(WATCH, self._say)
@@ -202,11 +206,12 @@ class _Gateway:
         """Answer what is inside and what is just arriving, then close; connections that stay idle
         are closed after a moment in which a last request gets its `connection: close`."""
         self.site.drain()
-        end, quiet = perf_counter() + DRAIN, 0.0
+        end, quiet = perf_counter() + max(DRAIN, self.config.deadline), 0.0
         while perf_counter() < end and quiet < SETTLE:
             await asyncio.sleep(0.005)
             busy = self.site.unanswered() or self.dispatch.gate.inside or self.site.arriving()
             quiet = 0.0 if busy else quiet + 0.005
+        await self.service.relay.close()
         end = perf_counter() + FAREWELL
         while perf_counter() < end and self.site.connections:
             await asyncio.sleep(0.005)
@@ -216,7 +221,7 @@ class _Gateway:
 
     def _veil(self) -> Veil | None:
         """What hides columns from the disk, under a key that stays with the log."""
-        return veil(self.config.log, log_key(self.state / "predictions"), self.config.sticky_by)
+        return veil(self.config.log, secret(self.state / "predictions" / "redaction.key"), self.config.sticky_by)
 
     def _gauges(self) -> None:
         gauge = self.metrics.gauge

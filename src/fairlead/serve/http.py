@@ -8,14 +8,17 @@ import termios
 import traceback
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, cast
 
 from msgspec import Struct
 
-from fairlead.core.trace import parent_of, span_of
 from fairlead.errors import Missing
-from fairlead.serve.endpoint import Callers, Endpoint, Table
-from fairlead.serve.refusal import REASONS, Refusal
+from fairlead.serve.endpoint import Callers, Table
+from fairlead.serve.exchange import Exchange
+from fairlead.serve.guard import neighbourhood
+from fairlead.serve.head import Head, Line, large_body, read_head
+from fairlead.serve.refusal import Refusal
 
 __all__ = ["Connection", "Exchange", "Head", "Limits", "Site", "large_body"]
 
@@ -30,15 +33,9 @@ AGAIN = 0.02
 SPILL = 4 * 2**20
 """Bytes that such a caller may send; nobody reads them."""
 
-_OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-JSON = b"application/json"
-CLOSE = b"connection: close\r\n"
-OIP = "/v2"
-"""Below it errors have the form of Open Inference Protocol v2."""
-
-
 class Limits(Struct, frozen=True, kw_only=True):
-    """What one connection may cost. Seconds count from the first byte of the part, not the last."""
+    """What one connection may cost. Seconds count from the first byte of the part, not the last.
+    `per_peer`: connections of one address, `rate`: requests a second of one token; 0: any number."""
 
     header_bytes: int = 16_384
     headers: int = 100
@@ -47,23 +44,9 @@ class Limits(Struct, frozen=True, kw_only=True):
     idle_seconds: float = 60.0
     write_seconds: float = 8.0
     connections: int = 10_000
+    per_peer: int = 0
     pipeline: int = 64
-
-
-class Head(Struct, frozen=True, kw_only=True, gc=False):
-    """What matters of a request's head. `length` is -1 when the body is chunked, `json` the bytes
-    of JSON before binary tensors, -1 when there are none; `token`: what the caller showed, kept
-    only where heads are not remembered."""
-
-    endpoint: Endpoint[Any]
-    length: int
-    keep: bool
-    unit: str = ""
-    trace: bytes = b""
-    expects: bool = False
-    json: int = -1
-    query: bytes = b""
-    token: bytes = b""
+    rate: float = 0.0
 
 
 class Site:
@@ -82,6 +65,7 @@ class Site:
         self.refused, self._memorable = refused, memorable
         self.parser, self.parser_errors = _llhttp()
         self.connections: set[Connection] = set()
+        self._peers: dict[str, int] = {}
         self.heads: dict[bytes, Head] = {}
         self.draining = False
         self.forsaken = 0
@@ -94,6 +78,19 @@ class Site:
                 (_CLOSING, limits.write_seconds))
         }  # fmt: skip
 
+    def come(self, connection: "Connection", peer: str) -> bool:
+        """Count a connection in; whether there is room for it."""
+        self.connections.add(connection)
+        self._peers[peer] = self._peers.get(peer, 0) + 1
+        return len(self.connections) <= self.limits.connections and not 0 < self.limits.per_peer < self._peers[peer]
+
+    def go(self, connection: "Connection", peer: str) -> None:
+        """Count it out."""
+        self.connections.discard(connection)
+        self._peers[peer] -= 1
+        if not self._peers[peer]:
+            del self._peers[peer]
+
     def remember(self, data: bytes, head: Head) -> None:
         """The same bytes mean the same head, so their next parse is a look-up."""
         if len(data) <= self._memorable and not (head.unit or head.trace or head.expects):
@@ -101,9 +98,9 @@ class Site:
                 self.heads.clear()
             self.heads[data] = head
 
-    def keeps(self, fields: dict[bytes, bytes]) -> bytes:
-        """The token of a head that is read once."""
-        return b"" if self._memorable else fields.get(b"authorization", b"").removeprefix(b"Bearer ")
+    def read(self, line: Line) -> Head | Refusal:
+        """What a fresh head asks for, or why not."""
+        return read_head(line, self.table, self.callers, remembered=bool(self._memorable))
 
     def sweep(self) -> None:
         """Called every BEAT seconds: end what is too slow."""
@@ -146,65 +143,10 @@ _OVER = (_LINGER, _CLOSING)
 """Nothing that still arrives is read."""
 
 
-class Exchange:
-    """One request and, once, its answer. `gone` when nobody waits for the answer any more."""
-
-    __slots__ = ("_connection", "_last", "_payload", "body", "head", "id")
-
-    def __init__(self, connection: "Connection", head: Head | None, body: bytes) -> None:
-        self._connection, self.head, self.body = connection, head, body
-        self._payload: bytes | None = None
-        self._last = head is None or not head.keep
-        self.id = ""
-
-    @property
-    def gone(self) -> bool:
-        return self._connection.transport is None
-
-    @property
-    def size(self) -> int:
-        """Bytes of the answer, head and all."""
-        return len(self._payload or b"")
-
-    def ok(self, body: bytes) -> None:
-        """200 with a JSON body: the short way."""
-        connection = self._connection
-        if self._last or connection.site.draining or (self.head is not None and self.head.trace):
-            self.answer(200, body)
-        else:
-            connection.reply(self, _OK % len(body) + body)
-
-    def answer(self, status: int, body: bytes, kind: bytes = JSON, headers: bytes = b"") -> None:
-        """Any status."""
-        connection = self._connection
-        if connection.site.draining and connection.open and connection.open[-1] is self:
-            self._last = True
-        line = b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b%b\r\n" % (
-            status, REASONS[status], kind, len(body), headers + self._trace(),
-            CLOSE if self._last else b"")  # fmt: skip
-        connection.reply(self, line + body)
-
-    def _trace(self) -> bytes:
-        """The header that continues the caller's trace with the span of this answer."""
-        parent = parent_of(self.head.trace) if self.head is not None else None
-        if parent is None:
-            return b""
-        self.id = self.id or self._connection.site.new_id()
-        return b"traceparent: %b\r\n" % parent.line(span_of(self.id, "gateway"))
-
-    def refuse(self, refusal: Refusal) -> None:
-        """An error body with an id."""
-        connection, head = self._connection, self.head
-        self.id = self.id or connection.site.new_id()
-        flat = head.endpoint.path.startswith(OIP) if head else connection.asks(OIP)
-        self.answer(refusal.status, refusal.body(self.id, flat=flat), headers=refusal.head())
-        connection.site.refused(self, refusal)
-
-
 class Connection(asyncio.Protocol):
     """One caller. A request is parsed by llhttp; a head seen before is recognised by its bytes."""
 
-    __slots__ = ("_body", "_complete", "_ended", "_fields", "_head", "_parser", "_paused", "_seen",
+    __slots__ = ("_body", "_complete", "_ended", "_fields", "_head", "_moves", "_parser", "_paused", "_peer", "_seen",
                  "_size", "_url", "open", "since", "site", "stalled", "state", "transport")  # fmt: skip
 
     def __init__(self, site: Site) -> None:
@@ -212,10 +154,11 @@ class Connection(asyncio.Protocol):
         self.open: deque[Exchange] = deque()
         self.transport: asyncio.Transport | None = None
         self._parser: Any = None
+        self._moves: asyncio.Future[None] | None = None
         self._head: Head | None = None
         self._fields: list[tuple[bytes, bytes]] = []
         self._body: list[bytes] = []
-        self._url = b""
+        self._url, self._peer = b"", ""
         self._seen = self._size = self.stalled = 0
         self._complete = self._paused = self._ended = False
         self.state, self.since = _NEW, site.beat
@@ -226,16 +169,20 @@ class Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         # Whatever the kernel does not take at once counts as not read.
         self.transport.set_write_buffer_limits(0)
-        self.site.connections.add(self)
-        if len(self.site.connections) > self.site.limits.connections:
+        self._peer = neighbourhood((transport.get_extra_info("peername") or ("",))[0])
+        if not self.site.come(self, self._peer):
             self._end(Refusal(status=503, code="connections", message="too many connections",
                               hint="reuse connections, or try again", retry_after=1))  # fmt: skip
 
     def connection_lost(self, error: Exception | None) -> None:
         self.transport = None
-        self.site.connections.discard(self)
+        self.site.go(self, self._peer)
         self.site.forsaken += bool(self.open)
+        left = [e.forsaken for e in self.open if e.forsaken is not None]
         self.open.clear()
+        self._moved()
+        for tell in left:
+            tell()
 
     def eof_received(self) -> bool:
         """The caller sends no more, but may still read what it is owed. Whether it is there at all
@@ -248,7 +195,8 @@ class Connection(asyncio.Protocol):
 
     def _knock(self) -> None:
         if self.transport is not None and self.open:
-            self.transport.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+            stream = self.open[0].stream
+            self.transport.write(b"HTTP/1.1 102 Processing\r\n\r\n" if stream is None else stream.sign)
 
     def pause_writing(self) -> None:
         """The caller does not read its answers: take no more of its requests."""
@@ -258,6 +206,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.stalled = 0
         self._resume()
+        self._moved()
 
     def data_received(self, data: bytes) -> None:
         if self.state in _FRESH:
@@ -368,7 +317,9 @@ class Connection(asyncio.Protocol):
         if size > self.site.limits.header_bytes:
             self._end(_LARGE_HEAD)
             return
-        found = self._read_head()
+        parser = self._parser
+        found = self.site.read(Line(parser.get_method(), self._url, self._fields,
+                                    parser.get_http_version(), parser.should_keep_alive()))  # fmt: skip
         if isinstance(found, Refusal):
             self._end(found)
             return
@@ -399,41 +350,6 @@ class Connection(asyncio.Protocol):
         """Whether the path of the request that is being read begins so."""
         return self._url.startswith(stem.encode())
 
-    def _read_head(self) -> Head | Refusal:
-        fields = dict(self._fields)
-        hosts = sum(1 for name, _ in self._fields if name == b"host")
-        if hosts > 1 or (not hosts and self._parser.get_http_version() != "1.0"):
-            return Refusal(status=400, code="host", message=f"{hosts} Host headers",
-                           hint="send exactly one")  # fmt: skip
-        if b"upgrade" in fields and b"upgrade" in fields.get(b"connection", b"").lower():
-            return Refusal(status=400, code="upgrade", message="there is no other protocol to upgrade to",
-                           hint="tell the client not to upgrade (Java: HttpClient.Version.HTTP_1_1)")  # fmt: skip
-        method = self._parser.get_method().decode("latin-1")
-        path = self._url.partition(b"?")[0].decode("latin-1")
-        endpoint = self.site.table.find(method, path)
-        if isinstance(endpoint, Refusal):
-            return endpoint
-        refusal = self.site.callers.refuse(
-            endpoint.access, fields.get(b"host", b"").decode("latin-1"),
-            fields.get(b"origin", b"").decode("latin-1"), fields.get(b"authorization", b""))  # fmt: skip
-        if refusal is not None:
-            return refusal
-        expects = fields.get(b"expect", b"").lower()
-        if expects not in (b"", b"100-continue"):
-            return Refusal(status=417, code="expect", message="only 100-continue can be expected",
-                           hint="leave the Expect header out")  # fmt: skip
-        text = fields.get(b"inference-header-content-length", b"-1")
-        if text != b"-1" and not (text.isdigit() and len(text) < 10):
-            return Refusal(status=400, code="http", message="Inference-Header-Content-Length is no number",
-                           hint="the bytes of JSON before the tensors")  # fmt: skip
-        length = -1 if b"transfer-encoding" in fields else int(fields.get(b"content-length", b"0"))
-        if length > endpoint.max_body:
-            return large_body(endpoint)
-        return Head(endpoint=endpoint, length=length, keep=self._parser.should_keep_alive(),
-                    unit=fields.get(b"x-unit", b"").decode("utf-8", "replace"),
-                    trace=fields.get(b"traceparent", b""), expects=bool(expects), json=int(text),
-                    query=self._url.partition(b"?")[2], token=self.site.keeps(fields))  # fmt: skip
-
     def _dispatch(self, head: Head, body: bytes) -> None:
         exchange = Exchange(self, head, body)
         self.open.append(exchange)
@@ -441,7 +357,10 @@ class Connection(asyncio.Protocol):
         if len(self.open) >= self.site.limits.pipeline:
             self._pause()
         try:
-            head.endpoint.handler(exchange)
+            if head.bucket is not None and (refusal := head.bucket.refuse(monotonic())) is not None:
+                exchange.refuse(refusal)
+            else:
+                head.endpoint.handler(exchange)
         except Exception:  # noqa: BLE001 - the border of a request: a bad one must not end the gateway
             traceback.print_exc()
             exchange.refuse(Refusal(status=500, code="internal", message="something went wrong here",
@@ -453,18 +372,36 @@ class Connection(asyncio.Protocol):
         if transport is None or not waiting:
             return
         exchange._payload = payload
+        first = waiting[0]
         while waiting and (ready := waiting[0]._payload) is not None:
             transport.write(ready)
             if waiting.popleft()._last:
                 waiting.clear()
                 self._finish()
                 return
+        if first is not (waiting[0] if waiting else None):
+            self._moved()
         if not waiting:
             self._resume()
             if self._ended:
                 self.close()
             elif self.state == _BUSY:
                 self.state, self.since = _IDLE, self.site.beat
+
+    def first(self, exchange: Exchange) -> bool:
+        """Whether the next byte of this connection belongs to `exchange`, and the caller reads."""
+        return not self.stalled and bool(self.open) and self.open[0] is exchange
+
+    async def moves(self) -> None:
+        """Until the caller reads on, another answer is due, or the connection is lost."""
+        if self._moves is None:
+            self._moves = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._moves)
+
+    def _moved(self) -> None:
+        moves, self._moves = self._moves, None
+        if moves is not None and not moves.done():
+            moves.set_result(None)
 
     def _finish(self) -> None:
         """The last answer is written. A caller that was refused may still be sending: closing at
@@ -489,9 +426,3 @@ class Connection(asyncio.Protocol):
 
 _LARGE_HEAD = Refusal(status=431, code="header", message="the request's head is too large",
                       hint="16 kB and 100 headers are the limit")  # fmt: skip
-
-
-def large_body(endpoint: Endpoint[Any]) -> Refusal:
-    """The refusal of a body over the limit of its door."""
-    return Refusal(status=413, code="body", message=f"the body is over {endpoint.max_body} bytes",
-                   hint="send fewer rows at once, or raise serve.max_body_kb")  # fmt: skip

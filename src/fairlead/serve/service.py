@@ -15,6 +15,7 @@ from fairlead.errors import Invalid
 from fairlead.serve import tensors
 from fairlead.serve.batch import Lane
 from fairlead.serve.board import Board
+from fairlead.serve.chat import Relay
 from fairlead.serve.dispatch import Dispatch
 from fairlead.serve.endpoint import Access, Endpoint, Table
 from fairlead.serve.http import Exchange
@@ -45,6 +46,9 @@ class Several(Struct, forbid_unknown_fields=True):
     feedback: list[Told]
 
 
+Door = tuple[str, str, Access, int, float, Callable[[Exchange], None]]
+"""Method, path, who may call it, bytes of a body, seconds, and what answers."""
+
 _told = msgspec.json.Decoder(Told).decode
 _several = msgspec.json.Decoder(Several).decode
 
@@ -56,6 +60,7 @@ class Service:
         self, dispatch: Dispatch, switch: Switch, ledger: Ledger, board: Board
     ) -> None:
         self.dispatch, self.switch, self.ledger, self.board = dispatch, switch, ledger, board
+        self.relay = Relay(dispatch, board.metrics)
         self.config = dispatch.config
         self._born = monotonic()
         self._noted = board.metrics.counter("fairlead_feedback_total", "Pieces of feedback taken.")
@@ -63,15 +68,23 @@ class Service:
     def table(self) -> Table[Exchange]:
         """All doors. Raises Invalid when one does not declare its limits."""
         config, model = self.config, f"/v2/models/{self.config.service}"
-        large, long = config.max_body, config.deadline
-        doors: list[tuple[str, str, Access, int, float, Callable[[Exchange], None]]] = [
+        large, long, chat = config.max_body, config.deadline, self.relay
+        own: list[Door] = [
             ("POST", "/predict", "caller", large, long, self.dispatch.predict),
             ("POST", f"{model}/infer", "caller", large, long, self.dispatch.infer),
+            ("GET", model, "caller", 0, 1.0, self.model),
+        ] if not config.chat else [
+            ("POST", "/v1/chat/completions", "caller", large, long, chat.chat),
+            ("POST", "/v1/completions", "caller", large, long, chat.complete),
+            ("GET", "/v1/models", "caller", 0, 1.0, chat.models),
+            ("GET", f"/v1/models/{config.service}", "caller", 0, 1.0, chat.model),
+        ]  # fmt: skip
+        doors: list[Door] = [
+            *own,
             ("POST", "/feedback", "caller", large, long, self.feedback),
             ("GET", "/v2", "anyone", 0, 1.0, self.server),
             ("GET", "/v2/health/live", "anyone", 0, 1.0, self.live),
             ("GET", "/v2/health/ready", "anyone", 0, 1.0, self.ready),
-            ("GET", model, "caller", 0, 1.0, self.model),
             ("GET", f"{model}/ready", "anyone", 0, 1.0, self.ready),
             ("GET", "/metrics", "operator", 0, 1.0, self.scrape),
             ("GET", "/status", "operator", 0, 1.0, self.status),
@@ -158,14 +171,15 @@ class Service:
             "packages": packages,
             "inside": self.dispatch.gate.inside,
             "journal": {"durability": sink.durability, "waiting": sink.waiting, "lost": sink.lost,
-                        "unlogged": self.dispatch.unlogged.n, "trouble": sink.trouble},
+                        "unlogged": self.dispatch.unlogged.n,
+                        "refused_unlogged": self.dispatch.denials.passed.n, "trouble": sink.trouble},
         }
 
 
 def _lane(lane: Lane) -> dict[str, Any]:
     pids = [k.hello.pid for k in lane.links if k.hello is not None]
     reason = lane.defect(perf_counter()) or ""
-    state = "failed" if reason else "ready" if pids else "down" if lane.ready_once else "loading"
+    state = "failed" if reason else "ready" if lane.up else "down" if lane.ready_once else "loading"
     return {"state": state, "reason": reason, "replicas": pids,
             "breaker": "open" if lane.breaker.open else "closed",
             "sandbox": next((k.hello.sandbox for k in lane.links if k.hello is not None), ())}  # fmt: skip

@@ -189,7 +189,9 @@ class Supervisor:
             self._seen = route
             arms = {a.package for a in route.arms}
             self._shadows = shadows_of(route)
-            self._wanted = {r: self.config.replicas if r in arms else 1 for r in packages_of(route)}
+            # Somebody else's server answers chats: there is no replica.
+            self._wanted = {} if self.config.chat else {
+                r: self.config.replicas if r in arms else 1 for r in packages_of(route)}  # fmt: skip
         return self._wanted
 
     # -- what others may know

@@ -4,14 +4,17 @@ import asyncio
 from pathlib import Path
 from time import perf_counter
 
+from fairlead.core.artifact import PackageSpec
+from fairlead.core.chat import OPENAI
 from fairlead.core.ref import Ref
 from fairlead.core.traffic import Route
-from fairlead.errors import FairleadError
+from fairlead.errors import FairleadError, Invalid
 from fairlead.ports import Router
 from fairlead.serve import package
 from fairlead.serve.batch import Lane
 from fairlead.serve.dispatch import Dispatch
 from fairlead.serve.plan import Plan
+from fairlead.serve.provider import ProviderLane, Secret
 from fairlead.serve.reader import Contracts, Reader
 from fairlead.serve.replica import FAILED, socket_name
 
@@ -30,7 +33,9 @@ class Switch:
     An older epoch, a broken signature or an unreadable file changes nothing: `trouble` says so.
     """
 
-    def __init__(self, router: Router, packages: Path, run: Path, dispatch: Dispatch) -> None:
+    def __init__(self, router: Router, packages: Path, run: Path, dispatch: Dispatch, secret: Secret) -> None:
+        """`secret`: reads the keys that packages of providers name."""
+        self.secret = secret
         self.router, self.packages, self.run, self.dispatch = router, packages, run, dispatch
         self.target: Route | None = None
         self.trouble = ""
@@ -102,15 +107,25 @@ class Switch:
     def _open(self, ref: Ref, sticky: str) -> None:
         try:
             spec = package.read(self.packages / ref.digest)
-            reader = Reader(ref, spec, sticky, self._contracts)
+            self.lanes[ref] = self._lane(spec, Reader(ref, spec, sticky, self._contracts))
         except FairleadError as error:
             self.broken[ref] = str(error)
             return
         self.broken.pop(ref, None)
-        config, loop = self.dispatch.config, asyncio.get_running_loop()
-        lane = self.lanes[ref] = Lane(reader, self.dispatch, loop, loading=config.load_seconds, deadline=config.deadline,
-                                      shadow_limit=config.shadow_queue)  # fmt: skip
+
+    def _lane(self, spec: PackageSpec, reader: Reader) -> Lane:
+        """The way to the replicas of a package, or to its provider. Raises Corrupt, Missing, Invalid."""
+        config, loop, ref = self.dispatch.config, asyncio.get_running_loop(), reader.ref
+        if config.chat != (spec.flavor == OPENAI):
+            raise Invalid(f"{ref.short} answers {'rows' if config.chat else 'chats'}, and this service does not",
+                          hint="one service serves one kind")  # fmt: skip
+        if config.chat:
+            files = package.files(self.packages / ref.digest, spec)
+            return ProviderLane(reader, self.dispatch, loop, files, self.secret, config.deadline)
+        lane = Lane(reader, self.dispatch, loop, loading=config.load_seconds, deadline=config.deadline,
+                    shadow_limit=config.shadow_queue)  # fmt: skip
         lane.dial([self.run / socket_name(ref.digest, i) for i in range(config.replicas)], FAILED)
+        return lane
 
     def _mend(self) -> None:
         """Try again, now and then, to read a package that could not be read."""

@@ -9,9 +9,9 @@ import socket
 import ssl
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import urlsplit
 
+from fairlead.core.address import reachable
 from fairlead.core.alert import Refused
 from fairlead.errors import Invalid, Unavailable
 
@@ -26,12 +26,6 @@ AGAIN = {408, 425, 429}
 
 NEVER = {400, 413, 422}
 """Refusals of what was sent, whoever sends it."""
-
-METADATA = (ip_network("169.254.0.0/16"), ip_network("fe80::/10"), ip_network("fd00:ec2::/32"))
-"""Where clouds keep the credentials of a machine: denied even where private addresses are allowed."""
-NAT64 = ip_network("64:ff9b::/96")
-
-Address = IPv4Address | IPv6Address
 
 
 def post(url: str, body: bytes, headers: dict[str, str], *, allow_private: bool = False) -> None:
@@ -67,7 +61,7 @@ def dial(host: str, port: int, *, allow_private: bool = False, timeout: float = 
     reached. Raises Invalid (one may not), OSError (none answers)."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     for *_, address in found:
-        if not _reachable(ip_address(str(address[0]).partition("%")[0]), allow_private):
+        if not reachable(str(address[0]), allow_private=allow_private):
             raise Invalid(f"{host} is a private address, and receivers are on the internet",
                           hint="say `allow_private: true` for a receiver in your own network")  # fmt: skip
     trouble: OSError = OSError("the name has no address")
@@ -82,22 +76,6 @@ def dial(host: str, port: int, *, allow_private: bool = False, timeout: float = 
         else:
             return line
     raise trouble
-
-
-def _reachable(address: Address, allow_private: bool) -> bool:
-    inner = _inner(address)
-    if inner.is_multicast or inner.is_unspecified or any(inner in net for net in METADATA):
-        return False
-    return allow_private or inner.is_global
-
-
-def _inner(address: Address) -> Address:
-    """The IPv4 address that an IPv6 address stands for, if it does."""
-    if isinstance(address, IPv4Address):
-        return address
-    if address in NAT64:
-        return IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour or address
 
 
 def _send(host: str, port: int, path: str, body: bytes, headers: dict[str, str], *,

@@ -28,16 +28,18 @@ def answers_view(answer: Any, sent: str) -> RenderableType:
     return Group(Text("sent a sample row:", "dim"), verbatim(sent), Text(""), table)
 
 
-def call_view(service: str, url: str, sample: dict[str, Any] | None, token_file: str = "") -> RenderableType:
-    """Where the service is, and a call to copy."""
+def call_view(service: str, url: str, sample: dict[str, Any] | None, token_file: str = "",
+              path: str = "/predict") -> RenderableType:  # fmt: skip
+    """Where the service is, and a call to copy: `sample` posted to `path`."""
     head = Text.assemble((service, "bold"), " answers on ", (url, "bold green"), ("   (Ctrl-C stops it)", "dim"))  # fmt: skip
     if sample is None:
         return head
     body = json.dumps(sample, ensure_ascii=False).replace("'", "'\\''")
     token = f' -H "authorization: Bearer $(cat {quote(token_file)})"' if token_file else ""
-    call = f"curl -s {url}/predict{token} -H 'content-type: application/json' -d '{body}'"
+    call = f"curl -s {url}{path}{token} -H 'content-type: application/json' -d '{body}'"
+    more = "fairlead predict, " if path == "/predict" else ""
     return Group(head, Text(""), verbatim(call), Text(""),
-                 Text("in another terminal: fairlead predict, fairlead status, fairlead why PREDICTION", "dim"))  # fmt: skip
+                 Text(f"in another terminal: {more}fairlead status, fairlead why PREDICTION", "dim"))  # fmt: skip
 
 
 def verbatim(text: str) -> Text:

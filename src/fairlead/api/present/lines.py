@@ -23,7 +23,7 @@ def model_line(model: Artifact, run: Run) -> str:
     """The model and its first measure with its interval."""
     spec = model.spec
     assert isinstance(spec, ModelSpec)
-    seen = next((e for e in run.evidence if e.measure == PRIMARY[spec.task] and not e.slice), None)
+    seen = next((e for e in run.evidence if e.measure == PRIMARY.get(spec.task) and not e.slice), None)
     if seen is None:
         return f"{model.ref.short}  {spec.flavor}"
     between = f" [{measure(seen.low)}, {measure(seen.high)}]" if seen.low is not None and seen.high is not None else ""  # fmt: skip
