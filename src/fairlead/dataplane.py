@@ -16,14 +16,17 @@ from msgspec.structs import replace as changed
 
 from fairlead.adapters.clock import open_clock
 from fairlead.adapters.fleet.local import LocalFleet
+from fairlead.adapters.keys.local import verify
 from fairlead.adapters.online.sqlite import SqliteOnline
 from fairlead.adapters.router.local import LocalRouter
 from fairlead.adapters.router.register import LocalRegister
+from fairlead.core import trust
 from fairlead.core.artifact import PackageSpec
 from fairlead.core.ref import Ref
 from fairlead.core.traffic import Arm, Route
+from fairlead.disk import content, settle
 from fairlead.errors import FairleadError, Invalid, Unavailable
-from fairlead.flavors.sklearn import scorer
+from fairlead.flavors.frameworks import demand, scorer
 from fairlead.ports import Online
 from fairlead.serve import gateway, replica
 from fairlead.serve.config import GatewayConfig, read_config, write_config
@@ -33,7 +36,14 @@ from fairlead.serve.package import identify
 from fairlead.serve.parent import keep
 from fairlead.serve.sandbox import Sandbox
 from fairlead.serve.supervisor import RENEW, Supervisor, alone, listen
-from fairlead.settings import STATE, bare_environment, callers_token, child_environment, settings
+from fairlead.settings import (
+    STATE,
+    bare_environment,
+    callers_token,
+    child_environment,
+    secret,
+    settings,
+)
 
 __all__ = ["GatewayConfig", "main", "open_door", "restart", "serve", "serve_alone"]
 
@@ -50,9 +60,14 @@ def serve(root: Path, config: GatewayConfig, controller: Sequence[str] | None) -
     Conflict (served already), Unavailable (the port is taken), Invalid (open to the network
     without a token).
     """
+    os.umask(0o077)
+    settle(root / STATE)
+    return _serve(root, config, controller)
+
+
+def _serve(root: Path, config: GatewayConfig, controller: Sequence[str] | None) -> int:
     state = (root / STATE).absolute()
     run = state / "run"
-    os.umask(0o077)
     run.mkdir(parents=True, exist_ok=True, mode=0o700)
     Callers(config.host, "?" if config.token_file else "", LocalRegister(run).published())
     lock = alone(run)
@@ -96,7 +111,7 @@ def serve_alone(package: Path, config: GatewayConfig) -> int:
         (state / "packages" / digest).symlink_to(package.resolve(), target_is_directory=True)
         arm = Arm(Ref("package", config.service, digest), 1.0)
         LocalRouter(state / "run").publish(Route(service=config.service, arms=(arm,), epoch=1))
-        return serve(Path(name), config, None)
+        return _serve(Path(name), config, None)
 
 
 def restart(root: Path, config: GatewayConfig, patience: float = 60.0) -> list[int]:
@@ -137,7 +152,7 @@ def main(argv: Sequence[str]) -> int:
             case ["replica", package, path, text]:
                 bounds = msgspec.json.decode(text, type=replica.Bounds)
                 box = Sandbox(bounds.memory * replica.MOST)
-                return replica.run(Path(package), Path(path), _open, bounds, box)
+                return replica.run(Path(package), Path(path), _open, bounds, box, partial(_vouch, bounds.keys))
     except FairleadError as error:
         print(f"{argv[0]}: {error} ({error.hint})", file=sys.stderr)  # noqa: T201
         return 3
@@ -176,7 +191,8 @@ def _gateway_main(state: Path, fd: int) -> int:
     os.chdir(run)
     config = read_config(run / "gateway.json")
     doors = gateway.Doors(router=LocalRouter(run), register=LocalRegister(run), clock=clock,
-                          online=partial(_online, state / "online.db"))  # fmt: skip
+                          online=partial(_online, state / "online.db"),
+                          secret=partial(_secret, state.parent))  # fmt: skip
     listener = socket.socket(fileno=fd)
     return keep(lambda lifeline: gateway.run(config, state, listener, doors, lifeline))
 
@@ -185,24 +201,42 @@ def _online(path: Path) -> Online:
     return SqliteOnline(path, readonly=True)
 
 
+def _secret(root: Path, variable: str, file: str) -> str:
+    """The key of a provider: from the environment, or from a file of the project."""
+    return secret(variable, root / file if file else None)
+
+
 def _open(files: Mapping[str, bytes], spec: PackageSpec) -> replica.Scorer:
+    demand(files)
     return scorer(files, spec.flavor, spec.task, len(spec.classes))
 
 
+def _vouch(keys: Mapping[str, str], directory: Path, spec: PackageSpec) -> None:
+    """Hold a package with code of its own to the trust that lies beside the packages."""
+    folder, name = directory.parents[1] / "trust", trust.place(directory.name)
+    data = content(folder, name) if (folder / name).exists() else None
+    trust.demand(data, directory.name, open_clock(settings().clock).now(), keys, verify)
+
+
 def _environment() -> dict[str, str]:
-    clock = settings().clock
-    return child_environment(LEAN | ({"FAIRLEAD_CLOCK": str(clock.absolute())} if clock else {}))
+    return child_environment(LEAN | _clock())
 
 
 def _bare() -> dict[str, str]:
     """What a replica knows of its surroundings: no credential that happens to be there."""
-    return bare_environment(LEAN | {"PYTHONSAFEPATH": "1"})
+    return bare_environment(LEAN | _clock() | {"PYTHONSAFEPATH": "1"})
+
+
+def _clock() -> dict[str, str]:
+    clock = settings().clock
+    return {"FAIRLEAD_CLOCK": str(clock.absolute())} if clock else {}
 
 
 def _replica(config: GatewayConfig, package: Path, path: str) -> list[str]:
     # Nobody waits for a batch that runs for longer than a deadline.
     bounds = replica.Bounds(hang=config.deadline, load=config.load_seconds,
-                            memory=config.replica_memory_mb << 20)  # fmt: skip
+                            memory=config.replica_memory_mb << 20, walls=config.walls,
+                            keys=config.keys)  # fmt: skip
     return [sys.executable, "-m", "fairlead", "replica", str(package), path,
             msgspec.json.encode(bounds).decode()]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The flights model as a container: built, pushed, pulled, run by podman, verified by cosign."""
+"""The flights model and two nets as containers: built, pushed, pulled, run by podman, verified by cosign."""
 
 import contextlib
 import json
@@ -27,6 +27,7 @@ UNUSED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/lib/x86_64-
           "usr/bin/dpkg", "usr/bin/dpkg-deb", "bin/tar",
           *(f"usr/lib/python3.11/{n}" for n in ("pydoc_data", "lib2to3", "idlelib", "ensurepip", "distutils")))  # fmt: skip
 SMALL = 70e6
+FRAMEWORKS = ROOT / ".frameworks" / "bin" / "python"
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 
 
@@ -192,6 +193,38 @@ def test_it_is_pulled_only_from_who_is_trusted(flights: Path, pushed: dict[str, 
     with pytest.raises(AssertionError, match="whom nobody here trusts"):
         fairlead("image", "pull", place, tmp_path / "no", "--key", tmp_path / "other.pem", cwd=flights)
     assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("code", ["with_pytorch.py", "with_keras.py"])
+def test_a_net_answers_where_its_framework_is_not(code: str, flights: Path, registry: str, tmp_path: Path) -> None:
+    if not FRAMEWORKS.exists():
+        pytest.skip("`make test-frameworks` installs PyTorch and TensorFlow")
+    shutil.copytree(ROOT / "examples" / "digits", tmp_path, dirs_exist_ok=True)
+    manifest = tmp_path / "fairlead.yaml"
+    manifest.write_text(manifest.read_text().replace("with_pytorch.py", code, 1))
+    run(FRAMEWORKS, "-m", "fairlead", "run", cwd=tmp_path)
+    place = f"{registry}/{code.removesuffix('.py')}:v1"
+    made = json.loads(run(FRAMEWORKS, "-m", "fairlead", "image", "build", "--base", flights / "base.tar",
+                          "--to", f"oci://{place}", "--json", cwd=tmp_path))  # fmt: skip
+    say(f"{code}: {made['compressed'] / 1e6:.1f} MB")
+    assert made["compressed"] <= SMALL
+    samples = json.loads((tmp_path / ".fairlead" / "packages" / made["package"]["digest"] / "samples.json").read_bytes())
+    port, token = free(), tmp_path / "token"
+    token.write_text("secret")
+    token.chmod(0o644)
+    tmp_path.chmod(0o755)
+    run("podman", "pull", "-q", "--tls-verify=false", place)
+    name = run("podman", "run", "-d", "--read-only", "--cap-drop=all", "-p", f"127.0.0.1:{port}:8080", "-v", f"{token}:/run/secrets/token:ro",
+               "-e", "FAIRLEAD_SERVE_TOKEN_FILE=/run/secrets/token", place).strip()  # fmt: skip
+    try:
+        until(f"http://127.0.0.1:{port}/v2/health/ready", 30)
+        answer = json.loads(until(f"http://127.0.0.1:{port}/predict", 5, "secret", json.dumps({"rows": samples["rows"]}).encode()))
+        for got, wanted in zip(answer["predictions"], samples["scores"], strict=True):
+            assert list(got["scores"].values()) == pytest.approx(wanted, abs=1e-5)
+        found = "import importlib.util as u; print([n for n in ('torch', 'tensorflow', 'keras') if u.find_spec(n)])"
+        assert run("podman", "exec", name, "python3", "-c", found).strip() == "[]"
+    finally:
+        run("podman", "rm", "-f", name)
 
 
 PUSH = """

@@ -1,5 +1,6 @@
 """Training through its public door: real tables, real files, the user's own function."""
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -193,6 +194,16 @@ def test_a_traceback_shows_the_users_own_lines(lab: "Lab", flights: pl.DataFrame
     assert "return x.nothing_here" in shown
     assert "importlib" not in shown
     assert 'train.py", line 3' in shown
+
+
+def test_a_framework_that_is_not_installed_is_named_with_its_extra(
+    lab: "Lab", flights: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "keras", None)
+    lab.code("from keras import layers\n\ndef train(data, params):\n    return None\n")
+    with pytest.raises(Invalid, match="from keras import layers") as caught:
+        lab.train(lab.commit(flights))
+    assert caught.value.hint == 'pip install "fairlead[tensorflow]"'
 
 
 def test_code_has_to_lie_in_the_project(lab: "Lab", flights: pl.DataFrame) -> None:

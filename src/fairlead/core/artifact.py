@@ -10,11 +10,13 @@ from fairlead.core.feature import FeatureView
 from fairlead.core.ref import Ref, digest
 from fairlead.core.schema import Schema
 
-__all__ = ["Artifact", "DatasetSpec", "FeaturesSpec", "Flavor", "ModelSpec", "PackageSpec", "Part",
+__all__ = ["Artifact", "DatasetSpec", "FeaturesSpec", "Flavor", "ModelSpec", "OWN_CODE", "PackageSpec", "Part",
            "Spec", "Split", "Task", "ancestors", "name_of"]  # fmt: skip
 
-Task = Literal["binary", "multiclass", "regression"]
-Flavor = Literal["onnx", "skops"]
+Task = Literal["binary", "multiclass", "regression", "chat"]
+Flavor = Literal["onnx", "skops", "lightgbm", "xgboost", "python", "openai"]
+OWN_CODE: frozenset[Flavor] = frozenset({"python"})
+"""Flavors whose packages bring source that is run: only where somebody trusts it."""
 
 
 class Part(Struct, frozen=True):

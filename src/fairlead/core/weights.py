@@ -4,8 +4,12 @@ from fairlead.errors import Corrupt
 
 __all__ = ["check_form"]
 
-FORMS = {".onnx": b"\x08", ".skops": b"PK\x03\x04", ".json": b"{"}
-"""First bytes by ending: an ONNX model begins with its version (field 1 of ModelProto, a varint)."""
+FORMS: dict[str, bytes | tuple[bytes, ...]] = {
+    ".onnx": b"\x08", ".skops": b"PK\x03\x04", ".json": (b"{", b"["),
+    ".lightgbm": b"tree\nversion=", ".ubj": b"{L", ".python": b"FLPY1\n",
+}  # fmt: skip
+"""First bytes by ending: an ONNX model begins with its version (field 1 of ModelProto, a varint),
+XGBoost's UBJSON with an object whose first key has a length of 8 bytes."""
 
 
 def check_form(name: str, head: bytes) -> None:

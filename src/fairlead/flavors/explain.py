@@ -1,4 +1,4 @@
-"""Explaining models: exactly where the graph is one ensemble of trees, by sampled orders otherwise."""
+"""Explaining models: exactly where the graph is one ensemble of trees, by gradients where it is a net, else by sampled orders."""
 
 from collections.abc import Callable, Iterator
 from itertools import groupby
@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairlead.core.encoding import Encoding
-from fairlead.core.shapley import DEEPEST, Explained, Trees, permutations
+from fairlead.core.shapley import DEEPEST, Explained, Trees, gradients, permutations
 from fairlead.errors import Missing
+from fairlead.flavors.net import PRODUCER
 
 if TYPE_CHECKING:
     pass
@@ -29,7 +30,8 @@ SURE = 1e-5
 
 
 class Explainer:
-    """Explains one output of one model. `method`: "trees" (exact) or "permutations" (with an error).
+    """Explains one output of one model. `method`: "trees" (exact), "gradients" (of a net; `error` is
+    what was left over) or "permutations" (with an error).
 
     `space`: what contributions add up to: "log-odds", "log", "margin" (before softmax) or "score".
     """
@@ -43,12 +45,14 @@ class Explainer:
         self._owner = np.array([self.players.index(c.column) for c in encoding.columns
                                 for _ in range(Encoding((c,)).width)])  # fmt: skip
         self._trees, self.space = self._known(folder)
-        self.method = "permutations" if self._trees is None else "trees"
+        self.method = "trees" if self._trees is not None else "gradients" if _net(folder) else "permutations"
 
     def __call__(self, row: Rows) -> Explained:
         """Explain an encoded row (width,)."""
         if self._trees is not None:
             return self._trees.explain(row, self._background)
+        if self.method == "gradients":
+            return gradients(self.answers, row, self._background, self._owner)
         return permutations(self.answers, row, self._background, self._owner, seed=0)
 
     def answers(self, rows: Rows) -> Vector:
@@ -114,6 +118,14 @@ def _ensembles(path: Path, owner: NDArray[np.int64]) -> Iterator[Trees]:
         made = _ensemble(given, kind, int(output), owner)
         if made is not None:
             yield made
+
+
+def _net(folder: Path) -> bool:
+    """Whether the model is a graph that PyTorch or Keras made."""
+    import onnx
+
+    path = folder / "model.onnx"
+    return path.exists() and onnx.load(path).producer_name == PRODUCER
 
 
 def _ensemble(given: dict[str, Any], kind: str, output: int, owner: NDArray[np.int64]) -> Trees | None:

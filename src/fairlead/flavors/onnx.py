@@ -7,11 +7,14 @@ from numpy.typing import NDArray
 
 from fairlead.errors import Corrupt, Invalid, Missing
 
-__all__ = ["FILE", "Scorer"]
+__all__ = ["FILE", "UNABLE", "Scorer", "refusals"]
 
 FILE = "model.onnx"
 CHUNK = 50_000
 """Rows per call: bounds what the runtime holds at once."""
+UNABLE = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError,
+          OSError, RuntimeError, TypeError, ValueError)  # fmt: skip
+"""What a third-party converter raises when it cannot."""
 
 
 class Scorer:
@@ -32,7 +35,7 @@ class Scorer:
         options.log_severity_level = 3
         try:
             self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        except _refusals() as error:
+        except refusals() as error:
             raise Corrupt(f"not a model that ONNX Runtime opens: {error}",
                           hint="package the model again") from None  # fmt: skip
         self.width = self._described()
@@ -57,7 +60,7 @@ class Scorer:
         return scores
 
 
-def _refusals() -> tuple[type[Exception], ...]:
+def refusals() -> tuple[type[Exception], ...]:
     """The runtime's errors at loading; they share no base narrower than Exception."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 

@@ -15,6 +15,7 @@ from fairlead.errors import Corrupt, Invalid, Missing
 from fairlead.flavors import onnx as runtime
 from fairlead.flavors import trees
 from fairlead.flavors.explain import Explainer as explainer
+from fairlead.flavors.onnx import UNABLE
 from fairlead.flavors.steady import steady
 from fairlead.flavors.table import fit_encoding, transform
 
@@ -31,10 +32,6 @@ STATE = "state.skops", "state.types.json"
 """The same two files of an estimator that a training begins with."""
 TRUSTED = ("sklearn.", "numpy.", "scipy.")
 """Modules whose types a skops file may hold beyond those skops itself trusts."""
-
-Refusals = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError,
-            OSError, RuntimeError, TypeError, ValueError)  # fmt: skip
-"""What a third-party converter raises when it cannot."""
 
 Scores = NDArray[np.float32]
 
@@ -88,7 +85,11 @@ class Skops:
         self._task, self._classes = task, classes
 
     def __call__(self, rows: Scores) -> Scores:
-        return answers(self._estimator, rows, self._task, self._classes)
+        try:
+            return answers(self._estimator, rows, self._task, self._classes)
+        except UNABLE as error:
+            raise Invalid(f"the model does not read a matrix {rows.shape}: {error}",
+                          hint="encode the rows with the encoding of this very model") from None  # fmt: skip
 
 
 def remember(estimator: Any, folder: Path) -> None:
@@ -103,6 +104,21 @@ def recall(folder: Path) -> Any:
     return _opened(folder, *STATE)
 
 
+def opened(data: bytes) -> Any:
+    """The estimator in a skops file of somebody else's. Raises Corrupt, or Invalid when it holds types
+    that nobody here trusts."""
+    sio = _skops()
+    try:
+        types = sio.get_untrusted_types(data=data)
+        strange = sorted(t for t in types if not t.startswith(TRUSTED))
+        if strange:
+            raise Invalid(f"the model holds {', '.join(strange)[:300]}",
+                          hint="only scikit-learn, numpy and scipy types are opened")  # fmt: skip
+        return sio.loads(data, trusted=types)
+    except (BadZipFile, *UNABLE) as error:
+        raise Corrupt(f"the skops file cannot be opened: {error}", hint="save the model again") from None
+
+
 def _opened(files: Files, content: str, pinned: str) -> Any:
     """The estimator in a skops file, with exactly the types pinned beside it."""
     sio = _skops()
@@ -113,7 +129,7 @@ def _opened(files: Files, content: str, pinned: str) -> Any:
             raise Corrupt(f"{pinned} trusts {', '.join(strange)}",
                           hint="only scikit-learn, numpy and scipy types may be trusted")  # fmt: skip
         return sio.loads(_read(files, content), trusted=types)
-    except (BadZipFile, msgspec.DecodeError, *Refusals) as error:
+    except (BadZipFile, msgspec.DecodeError, *UNABLE) as error:
         raise Corrupt(f"{content} cannot be opened: {error}",
                       hint="train and package the model again") from None  # fmt: skip
 
@@ -140,10 +156,6 @@ def answers(estimator: Any, rows: Scores, task: Task, classes: int) -> Scores:
 
 def _refuse_unusable(estimator: Any, width: int, task: Task, classes: int) -> None:
     kind = type(estimator).__name__
-    if type(estimator).__module__.startswith("river."):
-        raise Invalid(f"train() returned {kind} of river, which has no form that replicas can run without unpickling",
-                      hint="learn on by partial_fit of SGDClassifier, SGDRegressor or GaussianNB, "
-                           "with train.warm_start: true")  # fmt: skip
     if task == "regression":
         if not hasattr(estimator, "predict"):
             raise Invalid(f"train() returned {kind}, which cannot predict",
@@ -183,7 +195,7 @@ def _to_onnx(
     try:
         data = _graph(estimator, sample.shape[1], task, classes).SerializeToString()
         proof = compare(expected, runtime.Scorer(data)(sample), task)
-    except (Corrupt, Invalid, *Refusals) as error:
+    except (Corrupt, Invalid, *UNABLE) as error:
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         return None, f"{type(estimator).__name__} has no ONNX form: {said[:200]}"
     if not proof.exact:
@@ -313,7 +325,7 @@ def _to_skops(
     try:
         (folder / files[0]).write_bytes(steady(sio.dumps(estimator)))
         types = sio.get_untrusted_types(file=folder / files[0])
-    except Refusals as error:
+    except UNABLE as error:
         raise Invalid(f"the model can be kept neither as ONNX nor as skops: {why}; skops: {error}",
                       hint="build it from scikit-learn parts only") from None  # fmt: skip
     strange = sorted(t for t in types if not t.startswith(TRUSTED))

@@ -7,18 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairlead.errors import Invalid
+from fairlead.flavors.forest import FIELDS, OPSETS, graph
 
 if TYPE_CHECKING:
     import onnx
 
 __all__ = ["OPSETS", "attributes", "boosted", "floor32", "links", "model"]
 
-OPSETS = {"": 18, "ai.onnx.ml": 3}
-"""Operator sets of every graph written here: old enough for every runtime that is still alive."""
-
 Columns = dict[str, list[Any]]
-FIELDS = ("treeids", "nodeids", "featureids", "modes", "values", "truenodeids", "falsenodeids",
-          "missing_value_tracks_true")  # fmt: skip
 
 
 def boosted(estimator: object) -> bool:
@@ -84,23 +80,7 @@ def attributes(estimator: Any) -> dict[str, Any]:
 
 def model(estimator: Any, width: int) -> "onnx.ModelProto":
     """A whole graph: ``X`` float32 [rows, width] -> ``scores`` float32 [rows, k]."""
-    from onnx import TensorProto, helper
-
-    chain = ("TreeEnsembleRegressor", *links(estimator))
-    names = ["X", *(f"step{i}" for i in range(1, len(chain))), "scores"]
-    nodes = []
-    for i, operator in enumerate(chain):
-        own = attributes(estimator) if i == 0 else {"axis": 1} if operator == "Softmax" else {}
-        domain = "ai.onnx.ml" if i == 0 else ""
-        nodes.append(helper.make_node(operator, [names[i]], [names[i + 1]], domain=domain, **own))
-    k = estimator.n_trees_per_iteration_
-    graph = helper.make_graph(
-        nodes, "fairlead",
-        [helper.make_tensor_value_info("X", TensorProto.FLOAT, [None, width])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [None, k])],
-    )  # fmt: skip
-    opsets = [helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]
-    return helper.make_model(graph, opset_imports=opsets, producer_name="fairlead", ir_version=9)
+    return graph(attributes(estimator), links(estimator), width)
 
 
 class _Splits:

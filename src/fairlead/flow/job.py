@@ -2,7 +2,7 @@
 
 import shutil
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
@@ -56,7 +56,7 @@ class Explains(Protocol):
 
 
 class Flavors(Protocol):
-    """What jobs need to know of frameworks; `fairlead.flavors.sklearn` is one (as a module)."""
+    """What jobs need to know of frameworks; `fairlead.flavors.frameworks` is one (as a module)."""
 
     def fit_encoding(
         self, frame: "pl.DataFrame", schema: Schema, *, unseen: Literal["other", "error"] = "other"
@@ -66,10 +66,17 @@ class Flavors(Protocol):
     def transform(self, frame: "pl.DataFrame", encoding: Encoding) -> Matrix:
         """The matrix [rows, encoding.width]."""
 
+    def seed(self, number: int, source: str) -> None:
+        """Have all that the code `source` learns with draw and compute alike in every run."""
+
     def export(
         self, estimator: Any, rows: Matrix, task: Task, classes: int, folder: Path
     ) -> tuple[Flavor, Proof, str]:
         """Write the model's files; the flavor, its proof on `rows`, why it is not ONNX ("")."""
+
+    def declared(self, estimator: Any, source: Path) -> tuple[Any, dict[str, str]]:
+        """An estimator that only its own source opens, for `export` and `answers`; and the text of
+        the source and of what it imports from beside it, by path. Raises Missing, Invalid."""
 
     def remember(self, estimator: Any, folder: Path) -> None:
         """Write the whole estimator, for a training that begins with it. Raises Invalid."""
@@ -80,8 +87,13 @@ class Flavors(Protocol):
     def answers(self, estimator: Any, rows: Matrix, task: Task, classes: int) -> Matrix:
         """What the estimator itself says of `rows`, as scores."""
 
-    def scorer(self, folder: Path, flavor: Flavor, task: Task, classes: int) -> Scorer:
-        """Open the files that `export` wrote."""
+    def scorer(
+        self, files: Path | Mapping[str, bytes], flavor: Flavor, task: Task, classes: int, /
+    ) -> Scorer:
+        """Open the files that `export` wrote: their folder, or their bytes by name."""
+
+    def demand(self, folder: Path, /) -> None:
+        """Raises Invalid when the libraries here are not those the model was made with."""
 
     def explainer(
         self, folder: Path, scorer: Scorer, encoding: Encoding, background: Matrix, output: int

@@ -1,5 +1,6 @@
 """Packages: a model with all it needs to answer, proven in a clean process before anyone may serve it."""
 
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from hashlib import file_digest
@@ -17,19 +18,23 @@ from fairlead.core.encoding import compile_row
 from fairlead.core.profile import TableProfile
 from fairlead.core.proof import Proof, compare
 from fairlead.core.ref import canonical
-from fairlead.disk import sync
+from fairlead.disk import content, opened, sync
 from fairlead.errors import Corrupt, Invalid, Missing
 from fairlead.flow import warm
 from fairlead.flow.evaluate import model_of
 from fairlead.flow.job import Flavors, Matrix, answer, submit, workspace
 from fairlead.flow.recorded import request
 from fairlead.flow.train import PROFILE, SAMPLES_FILE
+from fairlead.flow.trust import at_home
 from fairlead.ports import Blobs, Change, Clock, Compute, Records
 
 __all__ = ["SPEC", "Proven", "package", "profile_of", "restore", "run_prove"]
 
 SPEC = "package.json"
 CALLS = 1_000
+
+Apart = Callable[[Callable[[], bytes]], bytes]
+"""Does work in a process within walls, and returns what it returns."""
 
 
 class Samples(Struct, frozen=True, kw_only=True):
@@ -59,10 +64,11 @@ def package(
     when it does not answer what the trained model answered; then nothing is left there.
     """
     spec = model_of(model)
+    at_home(records, model)
     made = PackageSpec(
         model=model.ref, flavor=spec.flavor, task=spec.task, classes=spec.classes, views=spec.views,
         contract=request(spec), encoding=spec.encoding, threshold=threshold,
-        files={name: blob for name, blob in spec.files.items() if name not in warm.FILES},
+        files={name: blob for name, blob in spec.files.items() if not name.startswith(warm.STATE)},
         environment=spec.environment,
     )  # fmt: skip
     ref = name_of(name, made)
@@ -108,10 +114,10 @@ def profile_of(folder: Path) -> TableProfile | None:
     return msgspec.msgpack.decode(data, type=TableProfile)
 
 
-def run_prove(folder: Path, target: Path, flavors: Flavors) -> int:
+def run_prove(folder: Path, target: Path, flavors: Flavors, apart: Apart | None = None) -> int:
     """The clean process: answer the samples of the package in `target`, leave the result in
-    `folder`; the exit status."""
-    return answer(folder, lambda _: _prove(target, flavors))
+    `folder`; the exit status. `apart`: does the work behind walls, for a package from elsewhere."""
+    return answer(folder, lambda _: _prove(target, flavors, apart))
 
 
 def _lay(spec: PackageSpec, digest: str, packages: Path, blobs: Blobs) -> Path:
@@ -151,23 +157,33 @@ def _move(draft: Path, target: Path) -> None:
 
 def _whole(folder: Path, spec: PackageSpec) -> bool:
     try:
-        if (folder / SPEC).read_bytes() != canonical(spec):
+        if content(folder, SPEC) != canonical(spec):
             return False
         for name, blob in spec.files.items():
-            with (folder / name).open("rb") as file:
+            with os.fdopen(opened(folder, name), "rb") as file:
                 if file_digest(file, "sha256").hexdigest() != blob:
                     return False
-    except OSError:
+    except (OSError, Corrupt):
         return False
     return True
 
 
-def _prove(folder: Path, flavors: Flavors) -> Proven:
+def _prove(folder: Path, flavors: Flavors, apart: Apart | None) -> Proven:
     spec = msgspec.json.decode((folder / SPEC).read_bytes(), type=PackageSpec)
     if SAMPLES_FILE not in spec.files:
         raise Missing(f"the package has no {SAMPLES_FILE}", hint="train the model again")
     samples = msgspec.json.decode((folder / SAMPLES_FILE).read_bytes(), type=Samples)
-    scorer = flavors.scorer(folder, spec.flavor, spec.task, len(spec.classes))
+    flavors.demand(folder)
+    if apart is None:
+        return _answered(folder, spec, samples, flavors)
+    files = {name: (folder / name).read_bytes() for name in spec.files}
+    return msgspec.json.decode(apart(lambda: canonical(_answered(files, spec, samples, flavors))), type=Proven)
+
+
+def _answered(
+    files: Path | Mapping[str, bytes], spec: PackageSpec, samples: Samples, flavors: Flavors
+) -> Proven:
+    scorer = flavors.scorer(files, spec.flavor, spec.task, len(spec.classes))
     encode = compile_row(spec.encoding)
     matrix = np.array([encode(row) for row in samples.rows], dtype=np.float32)
     expected = np.array(samples.scores, dtype=np.float32)

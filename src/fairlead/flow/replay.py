@@ -31,6 +31,7 @@ from fairlead.flow.evaluate import asks, model_of
 from fairlead.flow.job import Flavors, Scorer, submit, workspace
 from fairlead.flow.measure import Rows, gains, groups
 from fairlead.flow.recorded import Request, notes_of, recent, request
+from fairlead.flow.trust import at_home
 from fairlead.ports import Blobs, Clock, Compute, PredictionLog, Records
 
 __all__ = ["ReplayJob", "replay", "work"]
@@ -120,6 +121,7 @@ def replay(
     rolled = {r.package for r in requests if 0 < r.propensity < 1}
     others = [records.artifact(ref) for ref, package in packages.items()
               if package in rolled and ref not in (model.ref, baseline.ref)]  # fmt: skip
+    at_home(records, model, baseline, *others)
     with workspace(jobs) as folder:
         arms = tuple(_lay(m, packages.get(m.ref, ""), f"arm{i}", records, blobs, folder)
                      for i, m in enumerate((model, baseline, *others)))  # fmt: skip

@@ -4,7 +4,7 @@ import importlib.util
 import platform
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from importlib.metadata import distributions
 from inspect import signature
@@ -41,10 +41,14 @@ from fairlead.ports import Blobs, Change, Clock, Compute, Records
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["TrainData", "TrainJob", "Trained", "environment", "run_job", "train"]
+__all__ = ["TrainData", "TrainJob", "Trained", "environment", "moved", "run_job", "train", "trained"]
 
 SAMPLES_FILE, PROFILE = "samples.json", "profile.msgpack"
-FILES = frozenset({"model.onnx", "model.skops", "types.json", SAMPLES_FILE, PROFILE, REFERENCE}) | warm.FILES
+KEPT = ("model.", "types.json", "environment.json", SAMPLES_FILE, PROFILE, REFERENCE, warm.STATE)
+"""How the files begin that a training leaves in its folder and that make the model."""
+EXTRAS = {"fairlearn": "fair", "keras": "tensorflow", "lightgbm": "lightgbm", "river": "river", "sklearn": "sklearn",
+          "tensorflow": "tensorflow", "torch": "torch", "xgboost": "xgboost"}  # fmt: skip
+"""Of a module that training code imports, the extra that brings it."""
 SAMPLES = 64
 PROOF_ROWS = 5_000
 NOBODY = Ref("model", "", "")
@@ -80,7 +84,8 @@ class TrainData(Struct, frozen=True, kw_only=True, eq=False):
 class TrainJob(Struct, frozen=True, tag="train", kw_only=True):
     """Everything the job process needs. `code`: path of the user's file, `digest`: of its bytes.
     `beside`: sensitive columns that the model does not read, but its training may, to weigh rows.
-    `remember`: leave a state behind; `last`: begin with that of this model."""
+    `remember`: leave a state behind; `last`: begin with that of this model. `serve`: file beside
+    `code` that loads a model of any Python, "" where a framework's form is looked for."""
 
     table: Table
     split: Split
@@ -93,6 +98,7 @@ class TrainJob(Struct, frozen=True, tag="train", kw_only=True):
     beside: tuple[str, ...] = ()
     remember: bool = False
     last: warm.Last | None = None
+    serve: str = ""
 
 
 class Trained(Struct, frozen=True, kw_only=True):
@@ -116,13 +122,13 @@ def train(
     table: Artifact, data: DataSection, section: TrainSection, *, name: str, root: Path,
     records: Records, blobs: Blobs, compute: Compute, clock: Clock, jobs: Path, actor: str,
     params: Mapping[str, Value] | None = None, since: float = 0.0, until: float = 0.0,
-    unseen: Unseen = "other", last: Artifact | None = None,
+    columns: Sequence[str] = (), unseen: Unseen = "other", last: Artifact | None = None,
     on_progress: Callable[[str], None] = lambda text: None,
 ) -> Artifact:  # fmt: skip
     """Train on a dataset or on features; the model is stored with its run ("model.trained").
 
     `name`: of the model. `root`: folder of the project, in which `section.code` lies. `params` go
-    over those of the manifest. `since`, `until`: UTC seconds that bound the rows (0, or infinity:
+    over those of the manifest. `columns`: only these are read, in this order. `since`, `until`: UTC seconds that bound the rows (0, or infinity:
     no bound). `unseen`: what becomes of a category not seen in training. `last`: the model to begin
     with, for `section.warm_start`. Raises Invalid with the end of the user's traceback; the run is recorded.
     """
@@ -137,10 +143,10 @@ def train(
             on_progress(f"fetching {source.rows:,} rows")
             fetch(source, blobs, folder)
             warm.fetch(begin, blobs, folder)
-            job = TrainJob(table=source, split=split, task=data.task, code=str(code), params=chosen,
-                           digest=run.code, columns=_columns(source, data), unseen=unseen,
-                           beside=_beside(source.schema, data), remember=section.warm_start, last=begin)  # fmt: skip
-            run = changed(run, job=blobs.put(canonical(changed(job, code=section.code))))
+            job = _job(source, data, section, run, split, unseen, begin)
+            job = changed(job, columns=_named(source, columns)) if columns else job
+            run = changed(run, job=blobs.put(canonical(job)))
+            job = changed(job, code=str(code))
             on_progress(f"training {section.code}")
             made = submit("job", job, folder, compute, Trained, cells=source.rows * len(job.columns))
             run = changed(run, sources={n: blobs.put(t.encode()) for n, t in made.sources.items()})
@@ -150,6 +156,39 @@ def train(
         on_progress("storing the model")
         spec = _spec(made, source, run, split, folder, blobs)
     return _keep(made, name_of(name, spec), spec, table.ref, run, records, clock, actor)
+
+
+def trained(
+    table: Artifact, data: DataSection, section: TrainSection, *, root: Path, records: Records,
+    unseen: Unseen = "other", last: Artifact | None = None,
+) -> Artifact | None:  # fmt: skip
+    """The model that `train` with the same arguments made before, of the same code in the same
+    environment; None when there is none."""
+    begin = warm.last_of(last) if section.warm_start else None
+    here = Run(id="", verb="train", state="done", inputs=(), params=dict(section.params), started_at=0, ended_at=0,
+               code=sha256(_code(root, section.code).read_bytes()).hexdigest())  # fmt: skip
+    job = _job(table_of(table, data.known_at), data, section, here, _split(section, 0.0, 0.0), unseen, begin)
+    wanted = digest(job), sha256(environment().encode()).hexdigest()
+    for run in reversed(records.runs()):
+        if (run.job, run.environment) == wanted and run.outputs and not moved(run, root):
+            return records.artifact(run.outputs[0])
+    return None
+
+
+def moved(run: Run, root: Path) -> list[str]:
+    """What a training imported from beside its file and is not the same in `root` any more."""
+    files = {name: root / name for name in run.sources}
+    return [n for n, f in files.items()
+            if not f.is_file() or sha256(f.read_bytes()).hexdigest() != run.sources[n]]  # fmt: skip
+
+
+def _job(table: Table, data: DataSection, section: TrainSection, run: Run, split: Split,
+         unseen: Unseen, last: warm.Last | None) -> TrainJob:  # fmt: skip
+    """What the job process is told, the code by its name within the project."""
+    return TrainJob(table=table, split=split, task=data.task, code=section.code, params=run.params,
+                    digest=run.code, columns=_columns(table, data), unseen=unseen,
+                    beside=_beside(table.schema, data), remember=section.warm_start, last=last,
+                    serve=section.serve)  # fmt: skip
 
 
 def _split(section: TrainSection, since: float, until: float) -> Split:
@@ -218,6 +257,14 @@ def _columns(table: Table, data: DataSection) -> tuple[str, ...]:
     return tuple(n for n in schema.names if n not in roles | set(data.ignore))
 
 
+def _named(table: Table, columns: Sequence[str]) -> tuple[str, ...]:
+    strange = [c for c in columns if c not in table.schema.names]
+    if strange:
+        raise Invalid(f"the table has no column {', '.join(strange[:5])}",
+                      hint=f"columns: {', '.join(table.schema.names[:20])}")  # fmt: skip
+    return tuple(columns)
+
+
 def _beside(schema: Schema, data: DataSection) -> tuple[str, ...]:
     """Sensitive columns that are ignored."""
     return tuple(n for n in data.sensitive if n in schema.names and n in data.ignore)
@@ -272,7 +319,10 @@ def _work(job: TrainJob, folder: Path, flavors: Flavors) -> Trained:
     recent = newest(part, rest, schema.time, of)
     data = _data(job, flavors, part, encoding, task, classes, warm.start(job.last, classes, folder, flavors))
     rows = (part.height, rest.height)
-    estimator = _call(job, data)
+    estimator = _call(job, data, flavors)
+    sources: dict[str, str] = {}
+    if job.serve:
+        estimator, sources = flavors.declared(estimator, Path(job.code).with_name(job.serve))
     if job.remember:
         warm.keep(estimator, part, schema.time, folder, flavors)
     del data, part
@@ -285,10 +335,10 @@ def _work(job: TrainJob, folder: Path, flavors: Flavors) -> Trained:
     refer(folder, Held(task=task, classes=classes, scores=scores.astype(np.float64), y=y),
           known, of, (recent, rest), schema.time)  # fmt: skip
     found = tuple(_evidence(scores, y, task))
-    files = sorted(p.name for p in folder.iterdir() if p.name in FILES)
+    files = sorted(p.name for p in folder.iterdir() if p.name.startswith(KEPT))
     return Trained(flavor=flavor, task=task, classes=classes, encoding=encoding, proof=proof,
                    files=tuple(files), why=why, rows=rows, environment=environment(),
-                   evidence=found, sources=_sources(Path(job.code)))  # fmt: skip
+                   evidence=found, sources=_sources(Path(job.code)) | sources)  # fmt: skip
 
 
 def _read(schema: Schema, encoding: Encoding) -> Schema:
@@ -314,7 +364,7 @@ def _data(job: TrainJob, flavors: Flavors, part: "pl.DataFrame", encoding: Encod
                      fresh=warm.fresh(begun, at, part.height))  # fmt: skip
 
 
-def _call(job: TrainJob, data: TrainData) -> Any:
+def _call(job: TrainJob, data: TrainData, flavors: Flavors) -> Any:
     """Run the user's function. Raises Invalid with the end of its traceback when it fails."""
     import random
 
@@ -323,15 +373,18 @@ def _call(job: TrainJob, data: TrainData) -> Any:
     name = Path(job.code).name
     try:
         function = _load(job)
+        flavors.seed(job.split.seed, Path(job.code).read_text())
         if len(signature(function).parameters) != 2:
             raise Invalid(f"{name}: train{signature(function)} does not take (data, params)",
                           hint="write `def train(data, params):`")  # fmt: skip
         estimator = function(data, dict(job.params))
     except FairleadError:
         raise
-    except (Exception, SystemExit):  # noqa: BLE001  the border of the job process: user code
+    except (Exception, SystemExit) as error:  # noqa: BLE001  the border of the job process: user code
+        extra = EXTRAS.get(error.name or "") if isinstance(error, ModuleNotFoundError) else None
         raise Invalid(f"{name} failed:\n{_traceback(job.code)}",
-                      hint=f"put {name} right and train again") from None  # fmt: skip
+                      hint=f'pip install "fairlead[{extra}]"' if extra
+                      else f"put {name} right and train again") from None  # fmt: skip
     if estimator is None:
         raise Invalid(f"{name}: train() returned nothing", hint="end it with `return model`")
     return estimator
@@ -358,7 +411,7 @@ def _load(job: TrainJob) -> Callable[..., Any]:
 def _sources(code: Path) -> dict[str, str]:
     """The files beside the user's own that it imported, by their path there."""
     files = (getattr(m, "__file__", None) for m in list(sys.modules.values()))
-    found = {Path(f).resolve() for f in files if f and f.endswith(".py")} - {code.resolve()}
+    found = {Path(f).resolve() for f in files if f and f.endswith(".py") and Path(f).is_absolute()} - {code.resolve()}
     beside = [f for f in found if f.is_relative_to(code.parent) and Path(sys.prefix) not in f.parents]
     return {str(f.relative_to(code.parent)): f.read_text() for f in sorted(beside)}
 
@@ -367,7 +420,7 @@ def _traceback(code: str) -> str:
     """The lines of a traceback from the user's own file on, as they stand in an editor."""
     kind, error, trace = sys.exc_info()
     frames = traceback.extract_tb(trace)
-    first = next((i for i, f in enumerate(frames) if f.filename == code), 0)
+    first = next((i for i, f in enumerate(frames) if f.filename == code), len(frames))  # none: it is not Python
     own = traceback.format_list(frames[first:])
     said = traceback.format_exception_only(kind, error)
     return "".join([*own[:4], *(["  ...\n"] if len(own) > 6 else []), *own[4:][-2:], *said]).rstrip()
@@ -380,13 +433,13 @@ def _samples(folder: Path, flavors: Flavors, rest: "pl.DataFrame", encoding: Enc
     good = np.flatnonzero(~refused(encoding, matrix) & ~huge)
     places = good[np.unique(np.linspace(0, len(good) - 1, SAMPLES).astype(np.int64))]
     names = list(dict.fromkeys(c.column for c in encoding.columns))
-    rows = list(_rows(rest.select(names)[places]))
+    rows = list(as_sent(rest.select(names)[places]))
     scores = flavors.answers(estimator, matrix[places], *of)
     sample = {"rows": rows, "scores": [[float(v) for v in row] for row in scores]}
     (folder / SAMPLES_FILE).write_bytes(canonical(sample))
 
 
-def _rows(frame: "pl.DataFrame") -> Iterator[dict[str, Any]]:
+def as_sent(frame: "pl.DataFrame") -> Iterator[dict[str, Any]]:
     """Rows as a caller would send them: instants as ISO 8601, no NaN."""
     for row in frame.iter_rows(named=True):
         yield {

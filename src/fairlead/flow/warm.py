@@ -19,11 +19,11 @@ from fairlead.ports import Blobs
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["FILES", "Last", "Start", "fetch", "fresh", "keep", "last_of", "start"]
+__all__ = ["STATE", "Last", "Start", "fetch", "fresh", "keep", "last_of", "start"]
 
-LEARNT = "state.json"
-FILES = frozenset({"state.skops", "state.types.json", LEARNT})
-"""What a model leaves behind for the next training; no replica is given them."""
+STATE = "state."
+"""How the files begin that a model leaves behind for the next training; no replica is given them."""
+LEARNT = f"{STATE}json"
 
 
 class Last(Struct, frozen=True, kw_only=True):
@@ -46,10 +46,10 @@ class Start(Struct, frozen=True, kw_only=True, eq=False):
 def last_of(model: Artifact | None) -> Last | None:
     """The start that a model offers; None when it kept no state."""
     spec = model.spec if model is not None else None
-    if model is None or not isinstance(spec, ModelSpec) or not spec.files.keys() >= FILES:
+    if model is None or not isinstance(spec, ModelSpec) or LEARNT not in spec.files:
         return None
     return Last(model=model.ref, encoding=spec.encoding, classes=spec.classes,
-                files={name: spec.files[name] for name in sorted(FILES)})  # fmt: skip
+                files={n: spec.files[n] for n in sorted(spec.files) if n.startswith(STATE)})  # fmt: skip
 
 
 def fetch(last: Last | None, blobs: Blobs, folder: Path) -> None:

@@ -40,12 +40,13 @@ class Ask:
     """One row on its way to one package. `started`, `sent` (to the replica), `limit`: monotonic
     seconds; `at`: UTC seconds; `trace`: of the caller, "" when the row's id names it.
 
-    `alone`: it travels in a batch of its own. `call` is what it belongs to, None when nobody waits. `values` were read by `contract`. `reader` is of the package that answered with `scores`.
+    `alone`: it travels in a batch of its own. `call` is what it belongs to, None when nobody waits. `values` were read by `contract`. `reader` is of the package that answered with `scores`,
+    and `said`, if it speaks. `wanted`: an explanation is.
     """
 
     __slots__ = ("alone", "at", "body", "call", "contract", "data", "epoch", "fallback",
-                 "features", "id", "late", "limit", "live", "propensity", "reader", "refused", "scores",
-                 "sent", "started", "trace", "unit", "values")  # fmt: skip
+                 "features", "id", "late", "limit", "live", "propensity", "reader", "refused", "said", "scores",
+                 "sent", "started", "trace", "unit", "values", "wanted")  # fmt: skip
 
     def __init__(self, unit: str, body: bytes, started: float) -> None:
         self.unit, self.body, self.started = unit, body, started
@@ -57,8 +58,9 @@ class Ask:
         self.scores: list[float] | None = None
         self.reader: Reader | None = None
         self.refused: Invalid | None = None
+        self.said: dict[str, Any] | None = None
         self.live = True
-        self.fallback = self.alone = self.late = False
+        self.fallback = self.alone = self.late = self.wanted = False
         self.epoch = 0
         self.at = self.limit = self.sent = 0.0
         self.propensity = 1.0

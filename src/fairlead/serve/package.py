@@ -6,7 +6,9 @@ from pathlib import Path
 import msgspec
 
 from fairlead.core.artifact import PackageSpec
+from fairlead.core.ref import UNREADABLE
 from fairlead.core.weights import check_form
+from fairlead.disk import content
 from fairlead.errors import Corrupt, Missing
 
 __all__ = ["files", "identify", "read", "width_out"]
@@ -32,7 +34,7 @@ def read(directory: Path) -> PackageSpec:
     Raises Missing or Corrupt.
     """
     try:
-        data = (directory / SPEC).read_bytes()
+        data = content(directory, SPEC)
     except OSError as error:
         raise Missing(f"no package at {directory.name}: {error.strerror}",
                       hint="package the model again, or restore the packages folder") from error  # fmt: skip
@@ -41,7 +43,7 @@ def read(directory: Path) -> PackageSpec:
                       hint="restore the package from the blobs: nothing of it was loaded")  # fmt: skip
     try:
         return msgspec.json.decode(data, type=PackageSpec)
-    except msgspec.ValidationError as error:
+    except UNREADABLE as error:
         raise Corrupt(f"{SPEC} of package {directory.name[:12]} is of another version: {error}",
                       hint="package the model again with this version") from error  # fmt: skip
 
@@ -57,7 +59,7 @@ def files(directory: Path, spec: PackageSpec) -> dict[str, bytes]:
             raise Corrupt(f"package {directory.name[:12]} names the file {name!r}",
                           hint="a package's files lie in its own folder")  # fmt: skip
         try:
-            data = found[name] = (directory / name).read_bytes()
+            data = found[name] = content(directory, name)
         except OSError as error:
             raise Missing(f"package {directory.name[:12]} lacks {name}: {error.strerror}",
                           hint="restore the package from the blobs") from error  # fmt: skip

@@ -10,6 +10,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from io import FileIO
 from pathlib import Path
 
@@ -17,8 +18,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from fairlead.core.artifact import PackageSpec
-from fairlead.errors import Corrupt, FairleadError
+from fairlead.core.artifact import OWN_CODE, PackageSpec
+from fairlead.errors import Corrupt, FairleadError, Forbidden, Invalid
 from fairlead.serve import package
 from fairlead.serve.frames import ERROR, FAREWELL, HELLO, OK, Hello, answer, split
 from fairlead.serve.parent import HAND_OVER, keep
@@ -40,6 +41,8 @@ STUCK = struct.pack("ll", 5, 0)
 """A gateway that takes no answer for 5 s is given up."""
 EXPENDABLE, MOST_EXPENDABLE = b"500", b"800"
 """Whom the kernel ends first when the machine has no memory left: a replica, and before it a shadow."""
+REHEARSAL, LOADED = 0.9, b"loaded"
+"""The share of the time for loading after which code that a package brings is given up; its success."""
 MOST = 8
 """A worker gets no memory beyond this multiple of what it may grow by; at half of it, it is killed."""
 
@@ -50,14 +53,20 @@ Scorer = Callable[[Matrix], Matrix]
 Opener = Callable[[Mapping[str, bytes], PackageSpec], Scorer]
 """Opens a model from the verified files of its package, by name."""
 
+Vouch = Callable[[Path, PackageSpec], None]
+"""Raises why a package with code of its own (in this folder) may not be run."""
+
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """`hang`: seconds after which a batch counts as hung. `load`: seconds loading may take.
-    `memory`: bytes a worker may grow by; 0: any number."""
+    `memory`: bytes a worker may grow by; 0: any number. `walls`: code that a package brings needs a
+    whole sandbox; `keys`: public keys (hex), by environment, of those who trust such packages."""
 
     hang: float
     load: float
     memory: int
+    walls: bool = True
+    keys: dict[str, str] = {}
 
 
 def socket_name(digest: str, place: int) -> str:
@@ -65,17 +74,23 @@ def socket_name(digest: str, place: int) -> str:
     return f"{digest[:16]}-{place}.sock"
 
 
+def _nobody(directory: Path, spec: PackageSpec) -> None:
+    raise Forbidden(f"nobody can vouch for the code of package {directory.name[:12]} here")
+
+
 def run(
-    directory: Path, path: Path, opener: Opener, bounds: Bounds, box: Sandbox | None = None
-) -> int:
+    directory: Path, path: Path, opener: Opener, bounds: Bounds, box: Sandbox | None = None,
+    vouch: Vouch = _nobody,
+) -> int:  # fmt: skip
     """Verify, open and warm up the package, then answer on the unix socket `path` until told to stop.
-    The model is opened and runs in `box`; what needs the disk is done before that.
+    The model is opened and runs in `box`; what needs the disk is done before that. Code that a
+    package brings runs in workers alone, each of which opens the model for itself.
 
     When the package cannot be loaded the reason is written beside the socket and 3 is returned;
     when that takes too long the process ends by SIGALRM, whatever the model is doing.
     """
     with _bind(path) as listener, _rank() as rank:
-        loaded = _load(directory, path, opener, bounds, box)
+        loaded = _load(directory, path, opener, bounds, box, vouch)
         if loaded is None:
             return 3
         # Only now: whoever can connect meets a loaded package.
@@ -87,32 +102,85 @@ def run(
             _volunteer(rank, nice)
             return _Care(pulses[0], bounds)
 
-        return keep(lambda line: _Worker(*loaded, listener, pulses[0], box).run(line), care)
+        return keep(lambda line: _Worker(*loaded, listener, pulses[0], bounds, box).run(line), care)
 
 
 def _load(
-    directory: Path, path: Path, opener: Opener, bounds: Bounds, box: Sandbox | None
-) -> tuple[Scorer, Hello] | None:
-    """None when it cannot be; then the file beside the socket says why."""
+    directory: Path, path: Path, opener: Opener, bounds: Bounds, box: Sandbox | None, vouch: Vouch
+) -> tuple[Callable[[], Scorer], Hello] | None:
+    """How a worker gets the model, and what it is; None when it cannot be loaded: then the file
+    beside the socket says why."""
     word = _word(path.with_name(path.name + FAILED))
     signal.setitimer(signal.ITIMER_REAL, bounds.load)
     try:
         spec = package.read(directory)
+        own = spec.flavor in OWN_CODE
+        if own:
+            vouch(directory, spec)
         files = package.files(directory, spec)
         measures = box.enter(path.absolute().parent) if box else ()
-        scorer = opener(files, spec)
-        width, k = _warm_up(scorer, spec)
+        opened: Callable[[], Scorer] = partial(_open, opener, files, spec)
+        if own:
+            _rehearse(opened, bounds, box)
+        else:
+            opened = partial(_same, opened())
     except FairleadError as error:
         _tell(word, str(error))
         return None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
     _tell(word, "")
-    return scorer, Hello(pid=0, digest=directory.name, width=width, k=k, sandbox=measures)
+    return opened, Hello(pid=0, digest=directory.name, width=spec.encoding.width,
+                         k=package.width_out(spec), sandbox=measures)  # fmt: skip
 
 
-def _warm_up(scorer: Scorer, spec: PackageSpec) -> tuple[int, int]:
-    """Ask for a few empty rows, so that the first caller pays for nothing; returns (width, k)."""
+def _same(scorer: Scorer) -> Scorer:
+    """The model that every worker inherits."""
+    return scorer
+
+
+def _open(opener: Opener, files: Mapping[str, bytes], spec: PackageSpec) -> Scorer:
+    scorer = opener(files, spec)
+    _warm_up(scorer, spec)
+    return scorer
+
+
+def _rehearse(opened: Callable[[], Scorer], bounds: Bounds, box: Sandbox | None) -> None:
+    """Open the model once as a worker will, in a process that is gone afterwards. Raises Invalid in
+    the words of whatever it failed with, or when the walls are not whole."""
+    if bounds.walls and not (box and box.whole):
+        raise Invalid("this kernel cannot wall in the code that the package brings (no Landlock or seccomp): "
+                      "serve.walls: false runs it all the same")  # fmt: skip
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.write(writer, _outcome(opened, box))
+        os._exit(0)
+    os.close(writer)
+    heard = select.select([reader], [], [], bounds.load * REHEARSAL)[0]
+    said = os.read(reader, select.PIPE_BUF) if heard else b"it does not load in time"
+    os.close(reader)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    if said != LOADED:
+        raise Invalid(said.decode(errors="replace") or "the model ends the process that opens it",
+                      hint="put its source right, train and package again")  # fmt: skip
+
+
+def _outcome(opened: Callable[[], Scorer], box: Sandbox | None) -> bytes:
+    _die_with_parent()
+    try:
+        if box:
+            box.tighten()
+        opened()
+    except BaseException as error:  # noqa: BLE001 - the border to somebody's code
+        words = str(error) if isinstance(error, FairleadError) else f"{type(error).__name__}: {error}"
+        return words.encode(errors="replace")[: select.PIPE_BUF]
+    return LOADED
+
+
+def _warm_up(scorer: Scorer, spec: PackageSpec) -> None:
+    """Ask for a few empty rows, so that the first caller pays for nothing. Raises Corrupt."""
     width, k = spec.encoding.width, package.width_out(spec)
     for rows in WARM_ROWS:
         try:
@@ -123,7 +191,6 @@ def _warm_up(scorer: Scorer, spec: PackageSpec) -> tuple[int, int]:
         if shape != (rows, k):
             raise Corrupt(f"the model answers {shape} for {rows} rows; the package says {(rows, k)}",
                           hint="package the model again")  # fmt: skip
-    return width, k
 
 
 def _word(path: Path) -> int:
@@ -153,14 +220,15 @@ class _Pulse:
     def __init__(self) -> None:
         self._cell = mmap.mmap(-1, 8)
 
-    def begin(self) -> None:
-        struct.pack_into("d", self._cell, 0, time.monotonic())
+    def begin(self, more: float = 0.0) -> None:
+        """`more`: seconds that it may take beyond what a batch may."""
+        struct.pack_into("d", self._cell, 0, time.monotonic() + more)
 
     def end(self) -> None:
         struct.pack_into("d", self._cell, 0, 0.0)
 
     def busy(self) -> float:
-        """Seconds since the running batch began; 0 when idle."""
+        """Seconds since the running batch began; 0 when idle, less while the model is opened."""
         (since,) = struct.unpack_from("d", self._cell, 0)
         return time.monotonic() - since if since else 0.0
 
@@ -177,6 +245,8 @@ class _Care:
 
     def growth(self, pid: int) -> float:
         most = self._bounds.memory
+        if self._pulse.busy() < 0:  # the model itself is no growth
+            self._own = _anonymous(pid)
         return (_anonymous(pid) - self._own) / most if most else 0.0
 
 
@@ -193,10 +263,10 @@ class _Worker:
     """One thread, one batch at a time, in order of arrival."""
 
     def __init__(
-        self, scorer: Scorer, hello: Hello, listener: socket.socket, pulse: _Pulse,
-        box: Sandbox | None,
+        self, opened: Callable[[], Scorer], hello: Hello, listener: socket.socket, pulse: _Pulse,
+        bounds: Bounds, box: Sandbox | None,
     ) -> None:  # fmt: skip
-        self.scorer, self.listener, self.pulse, self.box = scorer, listener, pulse, box
+        self.opened, self.listener, self.pulse, self.bounds, self.box = opened, listener, pulse, bounds, box
         self.hello = msgspec.structs.replace(hello, pid=os.getpid())
         self.links: dict[int, tuple[socket.socket, bytearray]] = {}
         self.poll = select.poll()
@@ -209,6 +279,9 @@ class _Worker:
         _die_with_parent()
         if self.box:
             self.box.tighten()
+        self.pulse.begin(self.bounds.load)
+        self.scorer = self.opened()
+        self.pulse.end()
         for fd in (self.listener.fileno(), lifeline, wake):
             self.poll.register(fd, select.POLLIN)
         heard = b""

@@ -22,6 +22,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 class Sandbox:
     """`enter` before a model is opened, `tighten` in the worker that answers; neither can be undone.
+    `whole`: the kernel put up the walls around files, programs and network.
 
     Entered: no file but Python's libraries and /proc is read, none is written or run; no network,
     no new socket, no look into other processes, no privilege, no core dump. Tightened: no new
@@ -33,6 +34,7 @@ class Sandbox:
         """`memory` 0: any number of bytes."""
         self.memory = memory
         self.measures: tuple[str, ...] = ()
+        self.whole = False
 
     def enter(self, state: Path) -> tuple[str, ...]:
         """The measures in force from now on. `state`: a folder no part of which may be read, even
@@ -44,6 +46,7 @@ class Sandbox:
                  "seccomp": seccomp.give_up(opening=False)}  # fmt: skip
         self.measures = (*(name for name, held in found.items() if held), "rlimits")
         self._files = files
+        self.whole = files and found["seccomp"]
         return self.measures
 
     def tighten(self) -> None:

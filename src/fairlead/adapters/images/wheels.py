@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from hashlib import file_digest, sha256
 from importlib.metadata import requires
 from pathlib import Path, PurePosixPath
@@ -18,12 +18,14 @@ MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 GLIBC = range(28, 16, -1)
 """Minor versions of glibc 2 whose wheels run in the image."""
 COMMAND_LINE = ("pyyaml", "rich", "typer")
-IDLE = {"tests", "f2py", "include", "distutils"}
+IDLE = frozenset({"tests", "f2py", "include", "distutils"})
 """Folders of wheels that nothing imports at run time; below, kinds of files, and more folders."""
+ASKED = ("scipy-", "f2py")
+"""A wheel that does import one of them: it looks at every name of numpy."""
 SOURCES = (".pyi", ".pyx", ".pxd", ".c", ".cpp", ".h", ".hpp", ".a")
 UNUSED = ("onnxruntime/tools/", "onnxruntime/transformers/", "onnxruntime/quantization/",
           "onnxruntime/datasets/")  # fmt: skip
-RULES = sha256(repr((sorted(IDLE), SOURCES, UNUSED)).encode()).hexdigest()
+RULES = sha256(repr((sorted(IDLE), ASKED, SOURCES, UNUSED)).encode()).hexdigest()
 """Changes with what is left out, so that no layer of other rules is taken for this one."""
 
 
@@ -79,16 +81,18 @@ def content(wheels: Sequence[Path], root: str) -> Iterator[Entry]:
 
     Raises Invalid for a file that would lie outside.
     """
+    asker, folder = ASKED
+    idle = IDLE - {folder} if any(w.name.startswith(asker) for w in wheels) else IDLE
     for wheel in sorted(wheels):
         with zipfile.ZipFile(wheel) as archive:
             for info in archive.infolist():
-                name = _place(info.filename)
+                name = _place(info.filename, idle)
                 if name and not info.is_dir():
                     yield f"{root}/{name}", archive.read(info)
 
 
-def _place(name: str) -> str:
-    """Where a file of a wheel goes; "" for nowhere."""
+def _place(name: str, idle: Set[str] = IDLE) -> str:
+    """Where a file of a wheel goes; "" for nowhere, as in folders that are `idle`."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
         raise Invalid(f"a wheel holds {name[:80]!r}", hint="get the wheel again")
@@ -96,7 +100,7 @@ def _place(name: str) -> str:
         if len(path.parts) < 3 or path.parts[1] not in ("purelib", "platlib"):
             return ""
         path = PurePosixPath(*path.parts[2:])
-    if IDLE & set(path.parts[:-1]) or path.suffix in SOURCES or str(path).startswith(UNUSED):
+    if idle & set(path.parts[:-1]) or path.suffix in SOURCES or str(path).startswith(UNUSED):
         return ""
     return str(path)
 
