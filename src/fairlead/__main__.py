@@ -14,6 +14,7 @@ PROCESSES = {
     "prove": "fairlead.jobs",
     "controller": "fairlead.controller",
     "retrain": "fairlead.controller",
+    "explanations": "fairlead.controller",
 }
 """The first argument names a process. Each loads only what it needs: a replica holds no database."""
 

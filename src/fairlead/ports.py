@@ -14,14 +14,14 @@ from fairlead.core.event import Event
 from fairlead.core.feature import FeatureView
 from fairlead.core.identity import Passes
 from fairlead.core.oci import Descriptor, Layer
-from fairlead.core.prediction import Erased, Feedback, Prediction, Reach
+from fairlead.core.prediction import Erased, Feedback, Prediction, Reach, Refused
 from fairlead.core.ref import Kind, Ref
 from fairlead.core.release import Release, Service
 from fairlead.core.run import Run
 from fairlead.core.traffic import Route
 
 __all__ = ["Anchor", "Blobs", "Change", "Clock", "Compute", "Entry", "Fleet", "Images", "Notifier", "Online", "PredictionLog",
-           "Records", "Register", "Router", "Signer", "Stored", "Workbench"]  # fmt: skip
+           "Records", "Register", "Router", "Signer", "Stored", "Tracker", "Workbench"]  # fmt: skip
 
 
 class Clock(Protocol):
@@ -156,6 +156,13 @@ class PredictionLog(Protocol):
     def feedback(self, prediction_id: str = "") -> Iterator[Feedback]:
         """All feedback, or that of one prediction, in order of arrival."""
 
+    def sample(self, package: Ref, since: float, until: float, most: int) -> list[Prediction]:
+        """At most `most` answers of a package that callers saw within since <= at < until, with their
+        inputs, evenly spaced."""
+
+    def refused(self, request_id: str = "") -> Iterator[Refused]:
+        """All refused requests, or the one with this id."""
+
     def tail(self, cursor: Cursor, since: float = 0.0) -> Tail:
         """What arrived behind `cursor` ({}: everything), each row once however it was sealed
         meanwhile; sealed rows older than `since` are left out. Raises Corrupt."""
@@ -167,8 +174,8 @@ class PredictionLog(Protocol):
         """Move finished journal files into Parquet segments; return how many rows moved."""
 
     def erase(self, where: Mapping[str, Collection[str]], units: Collection[str]) -> Erased:
-        """Rewrite the sealed log without requests that have one of these values (as text) in every
-        column of `where`, or one of these units, and without the feedback to them."""
+        """Rewrite the sealed log without requests, refused ones too, that have one of these values (as
+        text) in every column of `where`, or one of these units, and without the feedback to them."""
 
     def expire(self, before: float) -> int:
         """Delete sealed files of rows older than `before` only; return how many."""
@@ -235,6 +242,21 @@ class Anchor(Protocol):
 
         Raises Unavailable, or Conflict when other bytes have that name.
         """
+
+
+class Tracker(Protocol):
+    """Another tool's record of runs and models; nothing of a model is opened."""
+
+    def fetch(self, uri: str, target: Path) -> tuple[Path, Mapping[str, Any]]:
+        """The folder of a model, copied beneath `target`, and what it says of itself. Raises Missing,
+        Invalid, Unavailable."""
+
+    def publish(
+        self, experiment: str, name: str, *, params: Mapping[str, Any], metrics: Mapping[str, float],
+        tags: Mapping[str, str], folder: Path, document: Mapping[str, Any] | None,
+    ) -> tuple[str, str]:  # fmt: skip
+        """Write a run with its files; the ids of the run and of its model ("" where `document`, what it
+        says of itself, is None). Raises Unavailable."""
 
 
 Entry = tuple[str, bytes | Path]

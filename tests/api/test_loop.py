@@ -162,6 +162,30 @@ def test_a_bad_row_is_refused_with_what_to_send(
     assert "send a JSON number" in error
     with pytest.raises(Invalid, match="income"):
         served.post("/predict", row.encode())
+    status, body = served._send("POST", "/predict", row.encode(), {})
+    refused = json.loads(body)["error"]["id"]
+    assert said(capsys, "why", refused, "-C", str(project))["refused"]["inputs"]["income"] == "much"
+    assert main(["why", refused, "-C", str(project)]) == 0
+    tree = " ".join(capsys.readouterr().out.split())
+    assert f"refused with {status} type at /income: column 'income' must be a number, not 'much'" in tree
+    assert "nobody was asked; package/loans@" in tree and "south" in tree
+    assert main(["why", "01nobody", "-C", str(project)]) == 3
+
+
+def test_an_answer_is_explained_later_when_its_caller_asks(
+    project: Path, served: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = b'{"approved_on": "2024-03-01T00:00:00Z", "income": 9000, "region": "south"}'
+    plain, answer = (served.post(path, row) for path in ("/predict", "/predict?explain=true"))
+    assert plain.keys() == answer.keys() and plain["score"] == answer["score"]
+    end, found = time.monotonic() + 60, None
+    while found is None and time.monotonic() < end:
+        time.sleep(0.2)
+        found = said(capsys, "why", answer["id"], "-C", str(project))["explanation"]
+    assert found and {c["column"] for c in found["contributions"]} >= {"income", "region"}
+    assert said(capsys, "why", plain["id"], "-C", str(project))["explanation"] is None
+    assert main(["why", answer["id"], "-C", str(project)]) == 0
+    assert "what moved the answer" in capsys.readouterr().out
 
 
 def test_the_log_tells_what_happened_and_is_intact(

@@ -7,6 +7,7 @@ from io import StringIO
 from itertools import pairwise
 from math import inf, nan
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -157,11 +158,19 @@ def test_monitors_show_value_limit_and_what_fails_first() -> None:
     both = monitors({"tardy": MonitorText(measure="errors", max=0.01), "quality": MonitorText(measure="auc", min=0.7)})
     verdicts = [Verdict(check=m.check, subject=OLD, outcome=o, reason=f"{m.name} because")
                 for m, o in zip(both, (Outcome.PASS, Outcome.FAIL), strict=True)]  # fmt: skip
-    rows = [Standing(monitor=m, verdict=v, values=(None, 0.5, 0.6), allowed=0.5, raised=2, alert=7 if m.name == "quality" else 0)
+    rows = [Standing(monitor=m, verdict=v, values=(None, 0.5, 0.6), allowed=0.5, raised=2, alert=7 if m.name == "quality" else 0,
+                     unwatched={"tax": "hidden", "note": "a text", "name": "hidden"} if m.name == "quality" else {})
             for m, v in zip(both, verdicts, strict=True)]  # fmt: skip
     out = StringIO()
     console(out).print(monitors_view(rows, 0.0))
     shown = out.getvalue()
     assert shown.index("quality") < shown.index("tardy")
-    for words in ("fails, alert 7", "at least 0.7", "at most 0.01", "·▁█", "quality because", "of which 1 may be false"):
+    for words in ("fails, alert 7", "at least 0.7", "at most 0.01", "·▁█", "quality because", "of which 1 may be false",
+                  "not watched for drift: tax, name (hidden); note (a text)"):
         assert words in shown
+
+
+def test_the_report_says_which_columns_nobody_watches() -> None:
+    assert "Not watched" not in report_page(made())
+    page = report_page(msgspec.structs.replace(made(), unwatched={"tax": "hidden by log.redact or log.drop"}))
+    assert "Not watched: " in page and "tax (hidden by log.redact or log.drop)" in page

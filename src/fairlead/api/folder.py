@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+import fairlead
 from fairlead.errors import Missing
 from fairlead.settings import MANIFEST
 
-__all__ = ["find"]
-
+__all__ = ["find", "repository", "shipped"]
 
 
 def find(given: Path | None) -> Path:
@@ -22,3 +22,17 @@ def find(given: Path | None) -> Path:
             return folder
     raise Missing(f"no {MANIFEST} here or in a folder above {here}",
                   hint="start with `fairlead init --from TABLE --target COLUMN`, or name one with --project")  # fmt: skip
+
+
+def repository(folder: Path) -> Path:
+    """The top of the git work tree around `folder`; `folder` itself where there is none."""
+    return next((p for p in (folder, *folder.parents) if (p / ".git").exists()), folder)
+
+
+def shipped(example: str) -> Path:
+    """A folder of examples/: inside the package, or in the checkout it is installed from. Raises Missing."""
+    here = Path(fairlead.__file__).parent
+    for place in (here / "examples" / example, here.parents[1] / "examples" / example):
+        if place.is_dir():
+            return place
+    raise Missing(f"the example {example} is not here", hint="install the package, or work in a checkout")

@@ -13,6 +13,8 @@ __all__ = ["Cost", "Process", "scrape"]
 LINE = re.compile(r"^(\w+)\{(.*)\} ([^ ]+)$", re.M)
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 
+ROWS, SPENT = "fairlead_predictions_total", "fairlead_spent_total"
+
 
 class Process(Struct, frozen=True, kw_only=True):
     """One process: `resident` bytes, `seconds` of CPU so far; `package`: of a replica, else None."""
@@ -25,10 +27,12 @@ class Process(Struct, frozen=True, kw_only=True):
 
 
 class Cost(Struct, frozen=True, kw_only=True):
-    """Of 1000 predictions of a package: CPU seconds, or their price where the manifest names one."""
+    """Of 1000 predictions of a package: CPU seconds, or `money` where the manifest names a price of
+    them, or a provider's."""
 
     package: Ref
     per_thousand: float
+    money: bool
 
 
 def scrape(client: Client, price: float) -> tuple[tuple[Process, ...], tuple[Cost, ...]]:
@@ -46,22 +50,25 @@ def scrape(client: Client, price: float) -> tuple[tuple[Process, ...], tuple[Cos
     made = tuple(Process(process=labels_of[pid].get("process", ""), pid=pid,
                          package=_ref(labels_of[pid]), **values)
                  for pid, values in processes.items())  # fmt: skip
-    rows: dict[Ref, float] = {}
+    sums: dict[str, dict[Ref, float]] = {ROWS: {}, SPENT: {}}
     for name, labels, value in found:
-        if name == "fairlead_predictions_total" and (package := _ref(labels)) is not None:
-            rows[package] = rows.get(package, 0.0) + value
-    return made, tuple(_costs(made, rows, price / 3600 if price else 1.0))
+        if name in sums and (package := _ref(labels)) is not None:
+            sums[name][package] = sums[name].get(package, 0.0) + value
+    return made, tuple(_costs(made, sums[ROWS], sums[SPENT], price / 3600))
 
 
-def _costs(processes: Sequence[Process], rows: Mapping[Ref, float], unit: float) -> Iterator[Cost]:
+def _costs(processes: Sequence[Process], rows: Mapping[Ref, float], asked: Mapping[Ref, float],
+           price: float) -> Iterator[Cost]:  # fmt: skip
     """Its replicas, and its share of the gateways by rows: of all rows so far, while the gauge in
-    /metrics begins at the first scrape and so has nothing to say to whoever looks once."""
+    /metrics begins at the first scrape and so has nothing to say to whoever looks once. `asked`: by
+    the providers of packages; `price`: of a CPU second, 0 for none."""
     gateways = sum(p.seconds for p in processes if p.process == "gateway")
     for package, count in rows.items():
         own = sum(p.seconds for p in processes if p.package == package)
         if count:
-            spent = own / count + gateways / sum(rows.values())
-            yield Cost(package=package, per_thousand=1000 * unit * spent)
+            money = price > 0 or package in asked
+            spent = (own / count + gateways / sum(rows.values())) * (price if money else 1.0)
+            yield Cost(package=package, per_thousand=1000 * (spent + asked.get(package, 0.0) / count), money=money)
 
 
 def _ref(labels: dict[str, str]) -> Ref | None:

@@ -1,4 +1,4 @@
-"""The typed form of `fairlead.yaml`: what a project is. Every section but data and train is optional."""
+"""The typed form of `fairlead.yaml`: what a project is. It has data and train, or else chat."""
 
 from typing import Literal
 
@@ -6,10 +6,10 @@ from msgspec import Struct
 
 from fairlead.core.journal import Durability
 
-__all__ = ["AggregateText", "AlertmanagerText", "AlertsSection", "AuditSection", "CardSection", "CheckText",
+__all__ = ["AggregateText", "AlertmanagerText", "AlertsSection", "AuditSection", "CardSection", "ChatSection", "CheckText",
            "CommandText", "DataSection", "EnvironmentSection",
            "EmailText", "FeatureSection", "FeedbackText", "GateSection", "GovernanceSection",
-           "LogSection", "Manifest", "MonitorText", "ReceiverText", "ReleaseSection",
+           "LogSection", "Manifest", "MonitorText", "PriceText", "ReceiverText", "ReleaseSection",
            "RetrainSection", "ServeSection", "SlackText", "StepText", "TrainSection",
            "WatchSection", "WebhookText"]  # fmt: skip
 
@@ -18,22 +18,53 @@ Value = str | int | float | bool | None
 
 class DataSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`source`: file relative to the project. `time`: when the prediction is asked. `known_at`:
-    when the truth is known. `slices`: columns whose groups are evaluated on their own."""
+    when the truth is known. `slices`: columns whose groups are evaluated on their own. `crossed`: so
+    many sensitive columns at most form groups together (1: none do)."""
 
-    source: str
-    target: str
+    source: str = ""
+    target: str = ""
     task: Literal["auto", "binary", "multiclass", "regression"] = "auto"
     time: str = ""
     known_at: str = ""
     entity: str = ""
     ignore: tuple[str, ...] = ()
     sensitive: tuple[str, ...] = ()
+    crossed: int = 2
     slices: tuple[str, ...] = ()
 
     @property
     def dropped(self) -> tuple[str, ...]:
         """Columns that are not even stored: ignored, and no groups are formed by them."""
         return tuple(c for c in self.ignore if c not in (*self.sensitive, *self.slices))
+
+
+class PriceText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What 1,000 tokens cost, in any money."""
+
+    prompt: float = 0.0
+    completion: float = 0.0
+
+
+class ChatSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Instead of data and train: a provider's model, asked through the OpenAI API. `url`: what comes
+    before ``/chat/completions``. `system`, `template`: files with a prompt, and with what is put
+    around a user's message (``{message}``). `parameters`: sent with every question; max_tokens is
+    a cap. `conversations`: samples that the provider must answer well before a release. `hosts`: of
+    other providers whose packages may be released, each with the key it may be shown."""
+
+    url: str
+    model: str
+    key_env: str = ""
+    key_file: str = ""
+    system: str = ""
+    template: str = ""
+    parameters: dict[str, Value] = {}
+    conversations: str = ""
+    price: PriceText = PriceText()
+    timeout: str = "60s"
+    first_token: str = "20s"
+    hosts: dict[str, str] = {}
+    allow_private: bool = False
 
 
 class AggregateText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,7 +90,8 @@ class FeatureSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class TrainSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`code`: file with ``def train(data, params)``. `test`: newest share held out (by time).
     `unseen`: what a category not seen in training becomes: a class of its own, or an error.
-    `warm_start`: ``data.last`` is the estimator of the model that serves, to go on from."""
+    `warm_start`: ``data.last`` is the estimator of the model that serves, to go on from. `serve`:
+    file with ``def load(folder)`` for a model of any Python, which no safe format holds."""
 
     code: str = "train.py"
     params: dict[str, Value] = {}
@@ -67,6 +99,7 @@ class TrainSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     seed: int = 0
     unseen: Literal["other", "error"] = "other"
     warm_start: bool = False
+    serve: str = ""
 
 
 class CheckText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -132,7 +165,9 @@ class ReleaseSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     name of the feedback; ``label`` counts answers that a label proves wrong. `max_flips`: the share
     of decisions, as a whole and in any group of `data.slices`, that a shadow may take otherwise than
     the baseline, labels or not (1: all; it is told, and nothing waits for it). `min_pairs` 0: labels
-    are not waited for."""
+    are not waited for. `max_skew`: the share of served values of any feature that may differ from
+    those recomputed from the facts; `min_recomputed`: of so many values of every feature this must be
+    known before the release goes on (0: what the tables do not know yet is not waited for)."""
 
     plan: Literal[
         "replace", "blue_green", "canary", "shadow", "shadow_canary", "ab_test", "bandit"
@@ -153,6 +188,8 @@ class ReleaseSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     margin: float = 0.01
     min_pairs: int = 500
     max_flips: float = 1.0
+    max_skew: float = 0.001
+    min_recomputed: int = 0
     feedback: dict[str, FeedbackText] = {}
 
 
@@ -163,7 +200,10 @@ class ServeSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     `access_log`: share of the requests that are written down; refusals all are, unless it is 0.
     `trace_to`: where an OTLP receiver takes traces over HTTP, for `trace_share` of the requests that
     bring no decision of their own. `cpu_hour_price`: for the cost of predictions; 0 counts seconds.
-    `replica_memory_mb`: growth after which a replica is replaced; `load_seconds`: longest loading."""
+    `replica_memory_mb`: growth after which a replica is replaced; `load_seconds`: longest loading.
+    `walls`: whether packages with code of their own need a kernel that can wall them in.
+    `rate`: requests a second of one token, `connections_per_peer`: of one address; each process
+    counts for itself; 0: any number."""
 
     host: str = "127.0.0.1"
     port: int = 8080
@@ -174,6 +214,7 @@ class ServeSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     replicas: int = 1
     replica_memory_mb: int = 1024
     load_seconds: float = 60.0
+    walls: bool = True
     token_file: str = ""
     fallback: Value = None
     durability: Durability = "os"
@@ -182,6 +223,8 @@ class ServeSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     trace_to: str = ""
     trace_share: float = 0.01
     cpu_hour_price: float = 0.0
+    rate: float = 0.0
+    connections_per_peer: int = 0
 
 
 class MonitorText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -368,11 +411,12 @@ class AlertsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A whole `fairlead.yaml`."""
+    """A whole `fairlead.yaml`: with `data` and `train`, or with `chat`."""
 
     service: str
-    data: DataSection
-    train: TrainSection
+    data: DataSection = DataSection()
+    train: TrainSection = TrainSection()
+    chat: ChatSection | None = None
     features: dict[str, FeatureSection] = {}
     gate: GateSection = GateSection()
     release: ReleaseSection = ReleaseSection()

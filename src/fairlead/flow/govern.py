@@ -25,6 +25,7 @@ from fairlead.core.run import Run
 from fairlead.core.schema import Schema
 from fairlead.errors import Corrupt, Invalid, Missing
 from fairlead.flow import approval
+from fairlead.flow.arrival import image_of
 from fairlead.flow.data import read
 from fairlead.flow.rows import Table, halves, seconds_of, table_of
 from fairlead.ports import Blobs, PredictionLog, Records
@@ -128,6 +129,7 @@ def why(
     artifact = records.artifact(answer.package)
     gaps: list[str] = []
     lineage = tuple(_lineage(artifact, records, gaps))
+    gaps += _arrived(artifact, records)
     model = next((a for a in lineage if isinstance(a.spec, ModelSpec)), None)
     served = tuple(_served(answer, artifact))
     learnt = None
@@ -142,7 +144,7 @@ def why(
         package=artifact, model=model, run=_run(model, records, gaps),
         datasets=tuple(a for a in lineage if isinstance(a.spec, DatasetSpec)), lineage=lineage,
         routing=_routing(answer, records), learnt=learnt,
-        gate=() if model is None else tuple(records.decisions(model.ref)),
+        gate=tuple(records.decisions(artifact.spec.model)) if isinstance(artifact.spec, PackageSpec) else (),
         feedback=tuple(log.feedback(prediction_id)), gaps=tuple(gaps),
     )  # fmt: skip
 
@@ -152,6 +154,12 @@ def _lineage(artifact: Artifact, records: Records, gaps: list[str]) -> Iterator[
         yield from ancestors(artifact.ref, records.artifact)
     except Missing as error:
         gaps.append(str(error))
+
+
+def _arrived(artifact: Artifact, records: Records) -> list[str]:
+    """Where the lineage of a package goes on that came in an image."""
+    digest, by = image_of(artifact, records)
+    return [f"the model stayed where it was trained: image {digest}, signed by {by or 'a key that was given'}"] if digest else []
 
 
 def _run(model: Artifact | None, records: Records, gaps: list[str]) -> Run | None:

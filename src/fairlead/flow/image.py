@@ -28,7 +28,7 @@ from fairlead.core.oci import (
     named,
     read,
 )
-from fairlead.core.ref import Ref, canonical
+from fairlead.core.ref import UNREADABLE, Ref, canonical
 from fairlead.core.weights import check_form
 from fairlead.errors import Corrupt, Invalid, Missing
 from fairlead.ports import Entry, Images, Workbench
@@ -150,7 +150,7 @@ def base_of(place: Images, reference: str, architecture: str) -> tuple[Descripto
         raise Invalid(f"{reference} is no image that can run", hint="a base has a config and layers")
     try:
         config = msgspec.json.decode(b"".join(place.open(document.config)), type=Config)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise Corrupt(f"the config of {reference} cannot be read: {error}", hint="name another base") from None
     return found, document, config
 
@@ -238,7 +238,7 @@ def _lay(layer: Path, folder: Path, package: Ref) -> None:
         raise Corrupt(f"the weights hold another {SPEC} than was signed", hint="push the image again")
     try:
         spec = msgspec.json.decode((folder / SPEC).read_bytes(), type=PackageSpec)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise Corrupt(f"{SPEC} cannot be read: {error}", hint="push the image again") from None
     found = {name: digest for name, digest in digests.items() if name != SPEC}
     if found != spec.files:

@@ -26,12 +26,13 @@ from fairlead.errors import Corrupt, Invalid
 from fairlead.flow.image import Built
 from fairlead.ports import Images, Signer
 
-__all__ = ["BOM", "GATE", "PROVENANCE", "SIGNED", "Origin", "demand", "gated", "provenance", "vouch"]
+__all__ = ["BOM", "GATE", "PROMOTED", "PROVENANCE", "SIGNED", "Origin", "demand", "gated", "provenance", "vouch"]
 
 SIGNED = "https://sigstore.dev/cosign/sign/v1"
 PROVENANCE = "https://slsa.dev/provenance/v1"
 BOM = "https://cyclonedx.org/bom"
 GATE = "urn:fairlead:gate:v1"
+PROMOTED = "urn:fairlead:promotion:v1"
 ENVIRONMENT = "urn:fairlead:environment:"
 MOST_SAID = 64
 """Statements that are looked at; anybody who may push can add some."""

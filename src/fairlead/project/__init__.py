@@ -4,15 +4,17 @@ from collections.abc import Collection
 from pathlib import Path
 
 from fairlead.adapters.sources import tables
+from fairlead.project.bringing import Bringing
 from fairlead.project.erasing import Erasing
 from fairlead.project.explaining import Explaining
 from fairlead.project.imaging import Imaging
 from fairlead.project.rehearsing import Rehearsing
+from fairlead.project.reviewing import Reviewing
 
 __all__ = ["Project", "read_table"]
 
 
-class Project(Erasing, Rehearsing, Explaining, Imaging):
+class Project(Erasing, Rehearsing, Explaining, Imaging, Reviewing, Bringing):
     """A folder with a `fairlead.yaml`, and everything Fairlead can do with it.
 
     Every verb reads the records and the blobs, does its work, and writes what it did into the

@@ -5,13 +5,18 @@ from pathlib import Path
 from fairlead.core.artifact import Artifact, DatasetSpec
 from fairlead.core.bom import bom
 from fairlead.core.card import Card
-from fairlead.errors import Missing
+from fairlead.errors import Invalid, Missing
 from fairlead.flow.annex import annex
 from fairlead.flow.card import Clerk, measured, model_behind, tables_behind
+from fairlead.flow.chat import is_chat
+from fairlead.flow.fairness import Fairness
 from fairlead.project.recalling import Recalling
 from fairlead.project.telling import Telling
 
 __all__ = ["Accounting"]
+
+LATELY = "28d"
+"""How far back a card looks upon production."""
 
 
 class Accounting(Telling, Recalling):
@@ -20,7 +25,14 @@ class Accounting(Telling, Recalling):
     @property
     def clerk(self) -> Clerk:
         """Writes cards, from what is recorded now."""
-        return Clerk(self.records, self.blobs, self.manifest, self.approvals(), self.alerts())
+        return Clerk(self.records, self.blobs, self.manifest, self.approvals(), self.alerts(), self._lived)
+
+    def _lived(self) -> Fairness | None:
+        """How what serves treats groups now; None when nothing serves or no group is named."""
+        try:
+            return self.live_fairness(LATELY)
+        except (Missing, Invalid):
+            return None
 
     def subject(self, text: str) -> Artifact:
         """What a card is about: `text` as people name artifacts, else what serves now, else the
@@ -50,8 +62,10 @@ class Accounting(Telling, Recalling):
         return self.clerk.model(self.subject(text))
 
     def bom(self, text: str) -> dict[str, object]:
-        """The CycloneDX ML-BOM of a model."""
+        """The CycloneDX ML-BOM of a model. Raises Invalid for a chat: its provider knows what it is made of."""
         model = model_behind(self.subject(text), self.records)
+        if is_chat(model):
+            raise Invalid(f"{model.ref.short} is made of what its provider has", hint="ask the provider for its bill")
         lines = self.blobs.get(model.spec.environment).decode()  # type: ignore[union-attr]
         shown = [e for e in measured(model, self.records)[1] if ":" not in e.measure]
         return bom(model, tables_behind(model, self.records), shown, lines, self.manifest.card,

@@ -5,6 +5,7 @@ from contextlib import suppress
 
 import msgspec
 
+from fairlead.core.artifact import Task
 from fairlead.core.catalogue import plan_of, release_checks
 from fairlead.core.identity import LOOP
 from fairlead.core.manifest import ReleaseSection
@@ -12,13 +13,14 @@ from fairlead.core.ref import Ref
 from fairlead.core.release import Phase, Release
 from fairlead.core.traffic import TrafficPlan
 from fairlead.errors import Conflict, Forbidden, Invalid
-from fairlead.flow import loop, parcel, release
-from fairlead.project.governing import Governing
+from fairlead.flow import chat, loop, parcel, release
+from fairlead.flow.package import restore
+from fairlead.project.trusting import Trusting
 
 __all__ = ["Acting"]
 
 
-class Acting(Governing):
+class Acting(Trusting):
     """Verbs that change what answers."""
 
     def plan(self, name: str = "") -> TrafficPlan:
@@ -32,7 +34,10 @@ class Acting(Governing):
                 raise Invalid(f"no plan {name!r}: {error}", hint="see `fairlead release start --help`") from None  # fmt: skip
         task = self.manifest.data.task
         sliced = bool(self.manifest.data.slices or self.manifest.data.sensitive)
-        return plan_of(section, release_checks(section, "binary" if task == "auto" else task, sliced=sliced))
+        kind: Task = "chat" if self.manifest.chat else "binary" if task == "auto" else task
+        checks = release_checks(section, kind, sliced=sliced,
+                                featured=bool(self.manifest.features))  # fmt: skip
+        return plan_of(section, checks)
 
     def start_release(
         self, package: Ref | Sequence[Ref], plan: TrafficPlan | None = None, *, force: str = "",
@@ -41,12 +46,16 @@ class Acting(Governing):
         """Begin to release a package, or several beside each other (A/B/n, bandit).
 
         `glass`: why it starts without the approval it needs. Raises Forbidden without one (the loop
-        then asks for it), Conflict when a release is under way, and what `flow.release.start` raises.
+        then asks for it), Conflict when a release is under way, Corrupt or Missing for a package that
+        is not what its digest says and cannot be laid anew, and what `flow.release.start` raises.
         """
         packages = (package,) if isinstance(package, Ref) else tuple(package)
         caller, plan = self.caller("release"), plan or self.plan()
         for ref in packages:
             parcel.check_origin(ref, self.manifest.environment.accepts, self.records)
+            chat.admit(ref, self.manifest.chat, self.records, self.blobs)
+            self.vouch(ref)
+            restore(self.records.artifact(ref), self.state / "packages", self.blobs)
         desk = self.desk(caller)
         try:
             begun = release.start(self.records, self.clock, self.name, packages, plan, actor=caller.name, force=force,

@@ -23,15 +23,16 @@ from fairlead.core.artifact import (
 from fairlead.core.bom import bom
 from fairlead.core.oci import Descriptor, Place
 from fairlead.errors import Invalid
-from fairlead.flow import image, origin, package
+from fairlead.flow import arrival, image, origin, package
+from fairlead.flow.parcel import promoted
 from fairlead.ports import Entry, Images
 from fairlead.project.exchanging import Exchanging
 from fairlead.project.house import Progress, quiet
-from fairlead.settings import registry_logins
+from fairlead.settings import registry_authorities, registry_logins
 
 __all__ = ["Imaging", "place_of"]
 
-MORE = {"onnx": (), "skops": ("scikit-learn", "skops")}
+MORE = {"onnx": (), "skops": ("scikit-learn", "skops"), "lightgbm": ("lightgbm",), "xgboost": ("xgboost-cpu",)}
 """What a package of a flavor needs beside what every gateway does."""
 APP = "opt/fairlead/fairlead"
 SERVING = ("*.py", "core/**/*.py", "serve/**/*.py", "flavors/**/*.py", "adapters/**/*.py")
@@ -84,9 +85,29 @@ class Imaging(Exchanging):
         image.unpack(place, image.weights_of(place, found.image.digest), found.package, target)
         return found
 
+    def take_image(
+        self, source: str, key: str = "", on_progress: Progress = quiet
+    ) -> tuple[Artifact, origin.Origin, str]:
+        """Make the package of an image that somebody trusted signed one of this project; with its
+        origin and its proof. Raises what `flow.arrival.arrive` raises."""
+        place, reference = place_of(source, "latest")
+        section = self.manifest.environment
+        made, found, proof = arrival.arrive(
+            place, reference, trusted=self.trusted(key), promoted=bool(section.accepts) and section.promoted, verify=verify,
+            records=self.records, blobs=self.blobs, compute=self.compute, clock=self.clock, jobs=self.state / "jobs",
+            actor=self.by("release"), on_progress=on_progress,
+        )  # fmt: skip
+        package.restore(made, self.state / "packages", self.blobs)
+        return made, found, proof
+
     def _said(self, made: Artifact, built: image.Built) -> dict[str, dict[str, Any]]:
         """All that is known of a package, by kind of predicate."""
+        came = arrival.image_of(made, self.records)[0]
+        if came and not made.parents:
+            raise Invalid(f"{made.ref.short} came in image {came[:19]}, and only its builder can vouch for it",
+                          hint="copy that image on, with all that speaks of it (skopeo copy --all)")  # fmt: skip
         lineage = tuple(ancestors(made.ref, self.records.artifact))
+        release = promoted(made.ref, self.records)
         model = next(a for a in lineage if isinstance(a.spec, ModelSpec))
         run = self.records.run(model.run) if model.run else None
         tables = [a for a in lineage if isinstance(a.spec, DatasetSpec | FeaturesSpec)]
@@ -96,11 +117,13 @@ class Imaging(Exchanging):
         return {
             origin.SIGNED: {}, origin.BOM: parts, origin.GATE: origin.gated(self.records.decisions(model.ref)),
             origin.PROVENANCE: origin.provenance(built, self.manifest.environment.name, run, lineage),
+            **({origin.PROMOTED: {"release": release.id, "at": release.ended_at}} if release else {}),
         }  # fmt: skip
 
-    def send_image(self, built: image.Built, to: str, on_progress: Progress = quiet) -> Descriptor:
-        """Copy an image, and all that speaks of it, to a layout or a registry."""
-        place, tag = place_of(to, built.tag)
+    def send_image(self, built: image.Built, to: str, on_progress: Progress = quiet, base: str = "") -> Descriptor:
+        """Copy an image, and all that speaks of it, to a layout or a registry; layers of `base` are
+        mounted where it lies in the same one."""
+        place, tag = place_of(to, built.tag, base)
         return image.copy(self.bench, place, built.index.digest, tag, on_progress)
 
     def _runtime(self, made: Artifact, base: str, architecture: str, python: str, say: Progress) -> image.Runtime:
@@ -140,15 +163,18 @@ class Imaging(Exchanging):
         return [line for line in lines if line.partition("==")[0] not in ("python", "platform", "fairlead")]
 
 
-def place_of(text: str, tag: str) -> tuple[Images, str]:
+def place_of(text: str, tag: str, near: str = "") -> tuple[Images, str]:
     """A place that keeps images, and which of them is meant: oci://registry/name:tag, or the folder
-    of a layout (then `tag`). Raises Invalid."""
+    of a layout (then `tag`). `near`: another image, whose blobs need not be sent again where it lies
+    in the same registry. Raises Invalid."""
     if not text.startswith("oci://"):
         if "://" in text:
             raise Invalid(f"not a place for images: {text!r}", hint="a folder, or oci://registry/name:tag")
         return Layout(Path(text)), tag
     place = Place.parse(text)
-    return Registry(place, registry_logins()), place.reference
+    beside = Place.parse(near) if near.startswith("oci://") else None
+    same = beside.name if beside is not None and beside.host == place.host and beside.name != place.name else ""
+    return Registry(place, registry_logins(), same, registry_authorities(place.host)), place.reference
 
 
 def _own() -> list[Entry]:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairlead.adapters.sources import tables
-from fairlead.core.artifact import PackageSpec
+from fairlead.core.artifact import Artifact, PackageSpec
+from fairlead.core.duration import seconds
 from fairlead.core.event import Event
+from fairlead.core.evidence import Evidence
 from fairlead.core.fairness import crossings
 from fairlead.core.feature import FeatureView
 from fairlead.core.monitor import Monitor, budget, monitors, ready_made, spacing
@@ -20,15 +22,18 @@ from fairlead.core.reference import Reference
 from fairlead.core.skew import Skew
 from fairlead.core.traffic import DAY
 from fairlead.core.veil import hidden
-from fairlead.errors import FairleadError, Invalid
+from fairlead.errors import FairleadError, Invalid, Missing
 from fairlead.flow import features, loop, package, skew
+from fairlead.flow.attribution import newest
+from fairlead.flow.fairness import Fairness, assess, sensitive
 from fairlead.flow.observe import Observer
 from fairlead.flow.reference import reference_of
 from fairlead.flow.respond import Patrol, Responder
 from fairlead.flow.retrain import Retrainer
+from fairlead.flow.scrub import Scrubber
 from fairlead.flow.trigger import Trigger
 from fairlead.project.acting import Acting
-from fairlead.project.making import Making
+from fairlead.project.conversing import Conversing
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,7 +43,7 @@ __all__ = ["Living"]
 log = logging.getLogger(__name__)
 
 
-class Living(Making, Acting):
+class Living(Conversing, Acting):
     """Verbs of the loop: feed, observe, judge, respond, retrain."""
 
     def feed(self, since: float = 0.0, until: float = inf) -> int:
@@ -76,7 +81,22 @@ class Living(Making, Acting):
     def monitors(self) -> tuple[Monitor, ...]:
         """What is watched: the manifest's monitors and, unless it says otherwise, the ready-made."""
         own = self.manifest.monitors
-        return monitors(ready_made(own) if self.manifest.watch.ready_made else own)
+        chats = self.manifest.chat is not None
+        return monitors(ready_made(own, chats=chats) if self.manifest.watch.ready_made else own)
+
+    def live_fairness(self, last: str) -> Fairness:
+        """How what serves treated groups of people in the `last` ``30d``, by the logged columns.
+
+        Raises Missing when nothing serves, Invalid when no column is sensitive.
+        """
+        sensitive(self.manifest)
+        here, window = self.records.service(self.name), seconds(last)
+        if here is None or here.package is None:
+            raise Missing(f"{self.name} serves nothing", hint="leave out --live to see held-out people")
+        keep = window + 28 * DAY
+        found = self._observing(keep).watch(self.clock.now(), window)
+        facts = [f for f in found if isinstance(f, Evidence)]
+        return assess(here.package, facts, self.manifest, live=True)
 
     def tick(self) -> list[Event]:
         """One turn of the loop: move the running release, then judge what monitors are due,
@@ -105,17 +125,28 @@ class Living(Making, Acting):
         trigger = Trigger(self.observer(), self.retrainer(), self.records, self.name, self.manifest.retrain)
         return responder, patrol, trigger
 
+    def scrubber(self) -> Scrubber:
+        """What reads the packages of the route again, now and then."""
+        return Scrubber(self._routed, self.state / "packages", self.records, self.blobs, self.clock, self.name)
+
+    def _routed(self) -> list[Artifact]:
+        """The packages that answer, are compared, or stand by."""
+        route = self.router.published()
+        named = () if route is None else (*(a.package for a in route.arms), *route.standby)
+        return [self.records.artifact(ref) for ref in dict.fromkeys(named)]
+
     def _read_source(self, source: str, views: Sequence[FeatureView]) -> "pl.DataFrame":
         moments = {v.time for v in views if v.source == source} - {""}
         return tables.read(self.root / source, moments=moments).frame
 
     def _skew(self, spec: PackageSpec, rows: Sequence[Mapping[str, Any]]) -> Sequence[Skew]:
         """Features as served beside features as the tables of today say; nothing where a table
-        cannot be read, or an entity is hidden."""
-        views = [v for v in spec.views if v.entity not in hidden(self.manifest.log)]
+        cannot be read, or what was served is hidden."""
+        covered = hidden(self.manifest.log)
+        views = [v for v in spec.views if v.entity not in covered]
         try:
             sources = {v.source: self._read_source(v.source, views) for v in views}
-            return skew.compare(rows, views, sources)
+            return [s for s in skew.compare(rows, views, sources) if s.feature not in covered]
         except FairleadError as error:
             log.warning("served features cannot be recomputed: %s", error)
             return ()
@@ -126,11 +157,17 @@ class Living(Making, Acting):
     def _observing(self, keep: float = 28 * DAY) -> Observer:
         """A new observer, that remembers the last `keep` seconds."""
         return Observer(
-            self.log, self.records, self.name, slow=self.manifest.release.slow_ms / 1000, keep=keep,
+            self.log, self.records, self.name, slow=self._slow(), keep=keep,
             reference=self._reference, held=self._held, slices=self._slices(),
             hidden=hidden(self.manifest.log), spacing=spacing(self.monitors(), self._alarms()),
-            skew=self._skew, crossed=crossings(self.manifest.data.sensitive),
+            skew=self._skew, crossed=crossings(self.manifest.data.sensitive, self.manifest.data.crossed),
+            attributed=lambda ref: newest(ref, self.records),
         )  # fmt: skip
+
+    def _slow(self) -> float:
+        """Seconds from which on an answer is slow; a chat may take as long as its first token may."""
+        slow, chat = self.manifest.release.slow_ms / 1000, self.manifest.chat
+        return slow if chat is None else max(slow, seconds(chat.first_token))
 
     def _slices(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.manifest.data.slices, *self.manifest.data.sensitive)))

@@ -28,6 +28,9 @@ __all__ = ["Making"]
 class Making(House):
     """Verbs that make something immutable and write down that they did."""
 
+    _before: Mapping[str, list[Artifact]] | None = None
+    """The versions, by name, that tables are committed upon; None: the newest that were recorded."""
+
     def snapshot(
         self, source: Path | None = None, *, accept_breaking: bool = False
     ) -> tuple[Artifact, SchemaDiff]:
@@ -116,7 +119,8 @@ class Making(House):
             return dataset
         on_progress("joining features")
         spec = _dataset(dataset)
-        sources = {source: self._source(source, views) for source in {v.source for v in views}}
+        sources = {s: dataset if s == self.manifest.data.source else self._source(s, views)
+                   for s in {v.source for v in views}}  # fmt: skip
         frames = {s: data.read(_dataset(a), self.blobs) for s, a in sources.items()}
         frame = features.materialize(data.read(spec, self.blobs), views, frames, self.manifest.data.time)
         made = features.keep(frame, dataset, views, self.blobs, self.clock.now())
@@ -147,8 +151,11 @@ class Making(House):
 
     def gate(self, model: Ref, on_progress: Progress = quiet) -> Decision:
         """Measure a model beside what serves now, judge it, record the decision."""
+        return self._judge(model, gate.baseline_of(self.records, self.name, model), on_progress)
+
+    def _judge(self, model: Ref, baseline: Artifact | None, on_progress: Progress) -> Decision:
         return gate.gate(
-            self.records.artifact(model), gate.baseline_of(self.records, self.name, model),
+            self.records.artifact(model), baseline,
             self.manifest, records=self.records, blobs=self.blobs, compute=self.compute,
             clock=self.clock, jobs=self.state / "jobs", actor=self.actor, log=self.log,
             on_progress=on_progress,
@@ -167,7 +174,7 @@ class Making(House):
         known_at: str = "", ignore: Sequence[str] = (), accept_breaking: bool = False,
     ) -> tuple[Artifact, SchemaDiff]:  # fmt: skip
         self.caller("make")
-        made = self.records.artifacts("dataset", name)
+        made = self.records.artifacts("dataset", name) if self._before is None else self._before.get(name, [])
         before = _dataset(made[-1]) if made else None
         read = tables.read(path, target=target, moments={time, known_at} - {""},
                            contract=before.contract if before else None)  # fmt: skip
@@ -193,8 +200,6 @@ class Making(House):
 
     def _source(self, source: str, views: Sequence[FeatureView]) -> Artifact:
         """The rows behind some views as a dataset version of their own."""
-        if source == self.manifest.data.source:
-            return self.dataset()
         time = next((v.time for v in views if v.source == source and v.time), "")
         return self._commit(f"{self.name}.{Path(source).stem}", self.root / source, time=time)[0]
 

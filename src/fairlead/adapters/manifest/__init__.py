@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from fairlead.adapters.manifest.document import read
+from fairlead.adapters.manifest.document import lines, read
 from fairlead.adapters.manifest.rules import RULES
 from fairlead.adapters.manifest.schema import json_schema
 from fairlead.adapters.manifest.walk import Problem, Walk
 from fairlead.core.manifest import Manifest
 from fairlead.errors import Invalid
 
-__all__ = ["json_schema", "load"]
+__all__ = ["json_schema", "lines", "load"]
 
 
 def load(path: Path) -> Manifest:

@@ -1,13 +1,14 @@
 """The document behind a manifest: bytes become a YAML node tree, or one error that names the line."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
-from yaml.nodes import MappingNode
+from yaml.nodes import MappingNode, Node, SequenceNode
 
 from fairlead.errors import Invalid, Missing
 
-__all__ = ["read"]
+__all__ = ["lines", "read"]
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 32
@@ -33,6 +34,23 @@ def read(path: Path) -> MappingNode:
         raise Invalid(f"{path.name} holds no keys, expected `service:`, `data:` and `train:`",
                       hint="write one with `fairlead init --from TABLE --target COLUMN`")  # fmt: skip
     return node
+
+
+def lines(path: Path) -> dict[str, int]:
+    """The line (from 1) on which each key stands, by its path: ``gate.checks[0].min``."""
+    return dict(_places(read(path), ""))
+
+
+def _places(node: Node, path: str) -> Iterator[tuple[str, int]]:
+    if isinstance(node, MappingNode):
+        for key, value in node.value:
+            here = f"{path}.{key.value}".removeprefix(".")
+            yield here, key.start_mark.line + 1
+            yield from _places(value, here)
+    elif isinstance(node, SequenceNode):
+        for i, value in enumerate(node.value):
+            yield f"{path}[{i}]", value.start_mark.line + 1
+            yield from _places(value, f"{path}[{i}]")
 
 
 def _text(path: Path) -> str:

@@ -11,6 +11,7 @@ from fairlead.core.manifest import (
     AlertsSection,
     AuditSection,
     CardSection,
+    ChatSection,
     CheckText,
     CommandText,
     DataSection,
@@ -23,6 +24,7 @@ from fairlead.core.manifest import (
     LogSection,
     Manifest,
     MonitorText,
+    PriceText,
     ReceiverText,
     ReleaseSection,
     RetrainSection,
@@ -34,14 +36,15 @@ from fairlead.core.manifest import (
     WebhookText,
 )
 
-__all__ = ["FIELDS", "Field", "duration", "number", "text"]
+__all__ = ["ALWAYS", "FIELDS", "Field", "duration", "number", "text"]
 
 
 class Field(Struct, frozen=True, kw_only=True):
     """One key: its meaning, and its limits beyond the type.
 
     `low` and `high` are allowed values themselves unless `open` says otherwise; for durations they
-    are seconds. `pattern`: what a text must match, `says` describing it in words.
+    are seconds. `pattern`: what a text must match, `says` describing it in words. `unless`: another key
+    of the section, without which this one is needed.
     """
 
     meaning: str
@@ -50,6 +53,7 @@ class Field(Struct, frozen=True, kw_only=True):
     open: bool = False
     is_duration: bool = False
     optional: bool = True
+    unless: str = ""
     pattern: str = ""
     says: str = ""
 
@@ -84,6 +88,8 @@ def duration(meaning: str, *, optional: bool = False, zero: bool = False) -> Fie
     return Field(meaning=meaning, low=0, open=not zero, is_duration=True, optional=optional)
 
 
+ALWAYS = "-"
+"""A key that no other one makes unnecessary, though its section may be left out."""
 COLUMN = "column of the table"
 SERVICE = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
 PER = r"^\d+(\.\d+)? per (day|week|month|quarter|year)$"
@@ -96,8 +102,9 @@ FIELDS: Mapping[type[Struct], Mapping[str, Field]] = {
     Manifest: {
         "service": text("Name of the service: in addresses, references and the audit log.",
                         SERVICE, "1 to 63 letters, digits, '.', '_' or '-', starting with a letter or digit"),
-        "data": text("The table, and the roles of its columns."),
-        "train": text("How a model is trained."),
+        "data": Field(meaning="The table, and the roles of its columns.", unless="chat"),
+        "train": Field(meaning="How a model is trained.", unless="chat"),
+        "chat": text("Instead of data and train: a provider's model, asked through the OpenAI API."),
         "features": text("Feature views by name: further tables, joined as of the time of each row."),
         "gate": text("What a candidate must show before it is packaged."),
         "release": text("How a new package takes over live traffic."),
@@ -112,15 +119,35 @@ FIELDS: Mapping[type[Struct], Mapping[str, Field]] = {
         "environment": text("What this project is, and whose packages may go live in it."),
         "governance": text("Who has to agree before a package goes live."),
     },
+    ChatSection: {
+        "url": text("The provider's address, up to what comes before /chat/completions.", r"^https?://\S+$", "a URL such as https://api.example.com/v1"),
+        "model": text("What the provider calls the model."),
+        "key_env": text("Environment variable with the provider's key.", *VARIABLE),
+        "key_file": text("File of the project with the provider's key."),
+        "system": text("File with the prompt that comes before every conversation."),
+        "template": text("File with what is put around a user's message: {message} takes its place."),
+        "parameters": text("Sent with every question, such as temperature; max_tokens is a cap that callers may lower."),
+        "conversations": text("JSON file with sample conversations and what must hold of their answers."),
+        "price": text("What 1,000 tokens cost."),
+        "timeout": duration("No answer takes longer."),
+        "first_token": duration("A stream that has not begun by then goes to the baseline."),
+        "hosts": text("Hosts of other providers whose packages may be released, each with the variable (or file) of the key it may be shown."),
+        "allow_private": text("true: the provider is in the own network or on this machine; else such addresses are refused."),
+    },
+    PriceText: {
+        "prompt": number("Of 1,000 tokens of the question.", 0),
+        "completion": number("Of 1,000 tokens of the answer.", 0),
+    },
     DataSection: {
-        "source": text("File with the rows, relative to this one: CSV or Parquet."),
-        "target": text(f"The {COLUMN} to predict."),
+        "source": Field(meaning="File with the rows, relative to this one: CSV or Parquet.", unless=ALWAYS),
+        "target": Field(unless=ALWAYS, meaning=f"The {COLUMN} to predict."),
         "task": text("Kind of prediction; auto reads it off the target."),
         "time": text(f"The {COLUMN} that says when the prediction is asked; the newest rows are held out by it."),
         "known_at": text(f"The {COLUMN} that says when the truth was known; empty: at once."),
         "entity": text(f"The {COLUMN} that names whom a row is about (a customer, a machine)."),
         "ignore": text("Columns the model must not read: identifiers, or what is known only afterwards."),
         "sensitive": text("Columns whose groups must be treated alike; they are evaluated, not learnt from unless listed as input."),
+        "crossed": number("So many sensitive columns at most form groups together; 1: none do.", 1, 5),
         "slices": text("Columns whose groups are evaluated on their own."),
     },
     AggregateText: {
@@ -144,6 +171,8 @@ FIELDS: Mapping[type[Struct], Mapping[str, Field]] = {
         "seed": number("Start of every random choice.", 0, 2**32 - 1),
         "unseen": text("A category not seen in training is read as `other`, or is an `error` the fallback answers."),
         "warm_start": text("Hand `train` the estimator of the model that serves, to go on from, and keep that of this one."),
+        "serve": text("A model of any Python: file beside train.code with `def load(folder)`, shipped as source. Its packages need `fairlead trust`.",
+                      r"^$|^[A-Za-z_][A-Za-z0-9_]*\.py$", "a Python file beside train.code"),
     },
     CheckText: {
         "measure": text("What is measured, such as auc or rmse."),
@@ -191,6 +220,8 @@ FIELDS: Mapping[type[Struct], Mapping[str, Field]] = {
         "margin": number("Loss that a shadow may have on labelled requests.", 0, 1),
         "min_pairs": number("Labelled requests of a shadow before feedback is judged; 0 waits for no labels.", 0),
         "max_flips": number("Share of decisions that a shadow may take otherwise than the baseline, as a whole and in any group of data.slices; 1 only tells.", 0, 1),
+        "max_skew": number("Share of served values of a feature that may differ from those recomputed from the facts; beyond it the release stops.", 0, 1),
+        "min_recomputed": number("Values of every feature that must have been recomputed before the release goes on; 0 waits for none.", 0),
         "max_errors": number("Share of errors that is none worth comparing.", 0, 1, open=True),
         "alpha": number("Chance of rolling back a harmless candidate.", 0, 0.5, open=True),
         "beta": number("Chance of promoting a harmful one.", 0, 0.5, open=True),
@@ -209,6 +240,7 @@ FIELDS: Mapping[type[Struct], Mapping[str, Field]] = {
         "replicas": number("Processes per package.", 1, 1024),
         "replica_memory_mb": number("A replica that has grown by more than this since the model was loaded is replaced by a fresh one, without a lost request; 0 never looks.", 0),
         "load_seconds": number("A package that has not loaded by then counts as failing.", 0, open=True),
+        "walls": text("Packages with code of their own (train.serve) run only where the kernel has Landlock and seccomp; false: anywhere, and such code can then do what this user can."),
         "token_file": text("File with the token callers must show; needed when host is not this machine."),
         "durability": text("What an acknowledged prediction means for its log: memory (written within 20 ms; lost if killed before), os (survives a kill), fsync (survives a power cut; 503 when the disk refuses)."),
         "fallback": text("The answer when even the baseline fails; without one: 503 with Retry-After."),
@@ -217,6 +249,8 @@ FIELDS: Mapping[type[Struct], Mapping[str, Field]] = {
         "trace_to": text("URL of an OTLP receiver of traces over HTTP, such as http://localhost:4318/v1/traces.", r"^$|^https?://\S+$", "a URL"),
         "trace_share": number("Share of the requests that is traced when the caller does not say.", 0, 1),
         "cpu_hour_price": number("Price of an hour of one CPU, for the cost of predictions in /metrics; 0 counts CPU seconds.", 0),
+        "rate": number("Requests a second of one token that each gateway and the control API take; more are refused with 429 and Retry-After. 0: any number.", 0),
+        "connections_per_peer": number("Connections of one address (of IPv6: one /64) that each gateway and the control API take; more are refused with 503. 0: any number.", 0),
     },
     MonitorText: {
         "measure": text("What is watched, such as auc, errors or drift."),

@@ -12,6 +12,7 @@ from fairlead.core.manifest import (
     AggregateText,
     AlertmanagerText,
     AlertsSection,
+    ChatSection,
     CheckText,
     CommandText,
     DataSection,
@@ -63,6 +64,23 @@ def _data(data: DataSection, given: frozenset[str]) -> Found:
         yield from _repeated(key, getattr(data, key))
         if key != "ignore" and data.target in getattr(data, key):
             yield key, f"{data.target!r} is the target: its groups are the classes themselves"
+
+
+def _chat(chat: ChatSection, given: frozenset[str]) -> Found:
+    yield from _filled(chat, ("url", "model"))
+    yield from _secret(chat, "key")
+    if "@" in chat.url or "?" in chat.url:
+        yield "url", "holds a password or a query: a key goes into key_env or key_file"
+    if chat.url.startswith("http://") and not chat.allow_private:
+        yield "url", "http sends key and questions in the clear: use https, or allow_private for a provider in your own network"
+    if seconds(chat.first_token) > seconds(chat.timeout):
+        yield "first_token", f"{chat.first_token} is longer than the timeout of {chat.timeout}"
+    for name in ("max_tokens", "max_completion_tokens"):
+        cap = chat.parameters.get(name, 1)
+        if isinstance(cap, bool) or not isinstance(cap, int) or cap < 1:
+            yield "parameters", f"{name} is {cap!r}: a cap is a whole number above 0"
+    if {"model", "stream", "messages", "n"} & chat.parameters.keys():
+        yield "parameters", "model, stream, messages and n are not parameters: the package and its callers say them"
 
 
 def _filled(section: Struct, keys: tuple[str, ...]) -> Found:
@@ -207,6 +225,10 @@ def _gate(manifest: Manifest, groups: list[str]) -> Found:
 def _manifest(manifest: Manifest, given: frozenset[str]) -> Found:
     data = manifest.data
     groups = [*data.sensitive, *data.slices]
+    for key in sorted(given & {"data", "train", "features", "retrain"} if manifest.chat else ()):
+        yield key, "is for a service that trains: one that relays to a provider has `chat` alone"
+    if manifest.chat and manifest.serve.grpc_port:
+        yield "serve.grpc_port", "is for rows: chats come over HTTP"
     yield from _gate(manifest, groups)
     for name, view in manifest.features.items():
         if "." in name or not name.isidentifier():
@@ -268,7 +290,7 @@ def _measured(measure: str, known: Collection[str]) -> bool:
 
 RULES = cast(
     Mapping[type[Struct], Rule],
-    {DataSection: _data, AggregateText: _aggregate, FeatureSection: _feature, CheckText: _check,
+    {DataSection: _data, ChatSection: _chat, AggregateText: _aggregate, FeatureSection: _feature, CheckText: _check,
      ReceiverText: _receiver, WebhookText: _address, SlackText: _address, EmailText: _email,
      AlertmanagerText: _address, CommandText: _command, AlertsSection: _alerts,
      StepText: _step, ReleaseSection: _release, FeedbackText: _feedback, LogSection: _log, RetrainSection: _retrain, MonitorText: _monitor, Manifest: _manifest},

@@ -1,7 +1,7 @@
 """The walk over a manifest's node tree: every value against its type, every problem with its line."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from difflib import get_close_matches
 from math import isfinite
 from typing import Any
@@ -51,7 +51,7 @@ class Walk:
         known = {f.name: f for f in msgspec.structs.fields(cls)}
         types = {f.name: f.type for f in inspect.type_info(cls).fields}  # type: ignore[attr-defined]
         given = self._pairs(node, path)
-        missing = {n for n, f in known.items() if f.required} - given.keys()
+        missing = {n for n, f in known.items() if f.required or _needed(FIELDS[cls][n], given)} - given.keys()
         values: dict[str, Any] = {}
         for key, (key_node, value_node) in given.items():
             here = f"{path}.{key}" if path else key
@@ -169,6 +169,10 @@ class Walk:
     def _bad(self, node: Node, path: str, text: str) -> Any:
         self.problems.append(Problem(node.start_mark.line + 1, path, text))
         return BAD
+
+
+def _needed(field: Field, given: Collection[str]) -> bool:
+    return bool(field.unless) and field.unless not in given
 
 
 def plain(node: Node) -> Any:

@@ -32,11 +32,11 @@ def login(host: str, files: tuple[Path, ...]) -> str:
 
 
 def answer(
-    challenge: str, known: str, scope: str, get: Callable[[str, str], bytes], *, plain: bool
+    challenge: str, known: str, scopes: tuple[str, ...], get: Callable[[str, str], bytes], *, plain: bool
 ) -> str:  # fmt: skip
     """The Authorization header that a ``WWW-Authenticate`` asks for.
 
-    `known`: user:password, or "". `scope`: what a token is wanted for. `get`: fetches a URL with an
+    `known`: user:password, or "". `scopes`: what a token is wanted for; the challenge may name the first. `get`: fetches a URL with an
     Authorization header. Raises Forbidden when there is no login, or the challenge is another one.
     """
     basic = f"Basic {b64encode(known.encode()).decode()}" if known else ""
@@ -49,7 +49,8 @@ def answer(
     realm = asked.get("realm", "")
     if urlsplit(realm).scheme not in (("https", "http") if plain else ("https",)):
         raise Forbidden(f"the registry sends logins to {realm[:80]!r}", hint="tokens are asked for over https only")
-    query = urlencode({"service": asked.get("service", ""), "scope": asked.get("scope") or scope})
+    wanted = (asked.get("scope") or scopes[0], *scopes[1:])
+    query = urlencode({"service": asked.get("service", ""), "scope": wanted}, doseq=True)
     try:
         given = msgspec.json.decode(get(f"{realm}?{query}", basic), type=dict[str, msgspec.Raw])
         token = msgspec.json.decode(given.get("token") or given["access_token"], type=str)

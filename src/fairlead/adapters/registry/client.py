@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from fairlead.adapters.registry.access import answer, login
-from fairlead.adapters.registry.wire import CHUNK, Wire, is_local
+from fairlead.adapters.registry.wire import CHUNK, Wire
 from fairlead.core.oci import (
     DOCKER,
     INDEX,
@@ -32,17 +32,20 @@ ATTEMPTS = 4
 
 
 class Registry:
-    """The Images port. Plain HTTP is spoken on this machine only; elsewhere certificates are verified.
+    """The Images port. Plain HTTP is spoken on this machine only, unless certificates are given for it;
+    elsewhere they are verified.
 
     `logins`: files of Docker or Podman. `near`: another repository of this registry whose blobs may
-    be mounted. Raises Unavailable when the registry does not answer, Forbidden when it wants more.
+    be mounted. `authorities`: certificates (PEM) that vouch for it beside the usual. Raises Unavailable when the registry does not answer, Forbidden when it wants more.
     """
 
-    def __init__(self, place: Place, logins: tuple[Path, ...] = (), near: str = "", rights: str = "pull,push") -> None:
+    def __init__(
+        self, place: Place, logins: tuple[Path, ...] = (), near: str = "", authorities: tuple[Path, ...] = ()
+    ) -> None:
         self._name, self._near = place.name, near
         self._known = login(place.host, logins)
-        self._scope, self._plain = f"repository:{place.name}:{rights}", is_local(place.host)
-        self._wire = Wire(place.host, self._authenticate)
+        self._scopes = (f"repository:{place.name}:pull,push", *([f"repository:{near}:pull"] if near else []))
+        self._wire = Wire(place.host, self._authenticate, authorities)
 
     def has(self, digest: str) -> bool:
         try:
@@ -160,12 +163,11 @@ class Registry:
 
     def _authenticate(self, challenge: str) -> str:
         def get(url: str, authorization: str) -> bytes:
-            parts = urlsplit(url)
-            there = Wire(parts.netloc, lambda _: "")
+            there = self._wire.elsewhere(urlsplit(url).netloc)
             headers = {"Authorization": authorization} if authorization else {}
             return there.ask("GET", url, (200,), headers).read(MOST_DOCUMENT)
 
-        return answer(challenge, self._known, self._scope, get, plain=self._plain)
+        return answer(challenge, self._known, self._scopes, get, plain=self._wire.plain)
 
 
 class _Reader:

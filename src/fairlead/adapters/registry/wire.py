@@ -1,12 +1,14 @@
 """The wire to a registry: requests that authenticate, follow redirects and never hold a whole blob."""
 
+import ssl
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from ipaddress import ip_address
+from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
-from fairlead.errors import Forbidden, Missing, Unavailable
+from fairlead.errors import Forbidden, Invalid, Missing, Unavailable
 
 __all__ = ["Wire", "is_local"]
 
@@ -35,9 +37,23 @@ class Wire:
     """Speaks HTTP/1.1 to the registry `host`, each request over a connection of its own: they are few,
     and the bytes many."""
 
-    def __init__(self, host: str, authenticate: Authenticate) -> None:
-        self.home = f"{'http' if is_local(host) else 'https'}://{host}"
+    def __init__(self, host: str, authenticate: Authenticate, authorities: tuple[Path, ...] = ()) -> None:
+        """`authorities`: certificates (PEM) that are trusted beside the system's; with them a host on
+        this machine speaks HTTPS, too. Raises Invalid for a file that is none."""
+        self.plain = is_local(host) and not authorities
+        self.home = f"{'http' if self.plain else 'https'}://{host}"
         self._authenticate, self._authorization = authenticate, ""
+        self._authorities = authorities
+        self._trust = None if self.plain else ssl.create_default_context()
+        for path in authorities if self._trust else ():
+            try:
+                self._trust.load_verify_locations(path)  # type: ignore[union-attr]
+            except (OSError, ssl.SSLError) as error:
+                raise Invalid(f"no certificates in {path}: {error}", hint="a file in PEM form") from None
+
+    def elsewhere(self, host: str) -> "Wire":
+        """Another host, whose certificates are verified alike, and which is shown nothing."""
+        return Wire(host, lambda _: "", self._authorities)
 
     def ask(
         self, method: str, url: str, wanted: Collection[int], headers: Mapping[str, str] = {},
@@ -74,8 +90,8 @@ class Wire:
             raise Unavailable(f"the registry points to {parts.scheme}://{parts.netloc}", hint="only https is followed")
         own = {"Authorization": self._authorization} if at_home and self._authorization else {}
         target = f"{parts.path}?{parts.query}" if parts.query else parts.path
-        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        line = kind(parts.netloc, timeout=TIMEOUT, blocksize=CHUNK)  # certificates are verified
+        line = HTTPConnection(parts.netloc, timeout=TIMEOUT, blocksize=CHUNK) if parts.scheme == "http" else (
+            HTTPSConnection(parts.netloc, timeout=TIMEOUT, blocksize=CHUNK, context=self._trust))  # certificates are verified
         try:
             line.request(method, target, body, {**headers, **own, "Connection": "close"})
             answer = line.getresponse()

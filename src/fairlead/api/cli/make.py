@@ -8,9 +8,9 @@ import typer
 from fairlead.api.cli.shape import MAKE, AcceptBreaking, Json, Project, app, data_group, later
 
 if TYPE_CHECKING:
-    from fairlead.api.commands import data, fairness, lab, rehearsal
+    from fairlead.api.commands import ci, data, fairness, lab, rehearsal
 else:
-    data, fairness, lab, rehearsal = later("data", "fairness", "lab", "rehearsal")
+    ci, data, fairness, lab, rehearsal = later("ci", "data", "fairness", "lab", "rehearsal")
 
 
 @data_group.command("commit")
@@ -72,6 +72,19 @@ def _gate(
 ) -> None:  # fmt: skip
     """Judge a model on held-out rows. Exit status 1 when it is refused."""
     raise typer.Exit(lab.gate(project, model, junit, as_json=as_json))
+
+
+@app.command("ci", rich_help_panel=MAKE)
+def _ci(
+    base: Annotated[str, typer.Option(metavar="REF", show_default=False, help="Compare with the commit at which this branch left it, such as origin/main (default: what serves here).")] = "",
+    junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", show_default=False, help="Write a JUnit report: a test case for each check.")] = None,
+    sarif: Annotated[Path | None, typer.Option("--sarif", metavar="FILE", show_default=False, help="Write SARIF 2.1.0: findings at files and lines.")] = None,
+    markdown: Annotated[Path | None, typer.Option("--markdown", metavar="FILE", show_default=False, help="Write a comment for the pull request.")] = None,
+    project: Project = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Judge a change of data, code or model. Exit status 0 passed, 1 refused, 2 could not decide."""
+    raise typer.Exit(ci.review(project, base, ci.Files(junit, sarif, markdown), as_json=as_json))
 
 
 @app.command("fairness", rich_help_panel=MAKE)

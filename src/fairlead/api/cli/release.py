@@ -17,9 +17,9 @@ from fairlead.api.cli.shape import (
 )
 
 if TYPE_CHECKING:
-    from fairlead.api.commands import exchange, rehearsal, release
+    from fairlead.api.commands import exchange, rehearsal, release, trust
 else:
-    exchange, rehearsal, release = later("exchange", "rehearsal", "release")
+    exchange, rehearsal, release, trust = later("exchange", "rehearsal", "release", "trust")
 
 
 @release_group.command("start")
@@ -125,22 +125,51 @@ def _release_rollback(reason: Reason = "rolled back by hand", project: Project =
     release.rollback(project, reason)
 
 
-@app.command("export", rich_help_panel=RELEASE)
-def _export(
-    target: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="The parcel to write.")],
-    package: Annotated[str, typer.Option(metavar="PACKAGE", help="Digest prefix (default: the newest package).")] = "",
+@app.command("trust", rich_help_panel=RELEASE)
+def _trust(
+    package: Annotated[str, typer.Argument(metavar="PACKAGE", show_default=False, help="Digest prefix (default: the newest package).")] = "",
+    reason: Annotated[str, typer.Option(metavar="TEXT", show_default=False, help="What was looked at; without it the code is shown, and nothing is trusted.")] = "",
+    lasts: Annotated[str, typer.Option(metavar="TIME", help="When it ends: 90d, at most 366d.")] = "90d",
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="Trust it no longer.")] = False,
     project: Project = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Write a package, its lineage and its decisions, signed, for another environment."""
-    exchange.send(project, package, target, as_json=as_json)
+    """Read the code that a package brings (train.serve), and let it run."""
+    trust.trust(project, package, reason, lasts, withdraw=withdraw, as_json=as_json)
+
+
+@app.command("environment", rich_help_panel=RELEASE)
+def _environment(
+    package: Annotated[str, typer.Argument(metavar="PACKAGE", show_default=False, help="Digest prefix (default: the newest package).")] = "",
+    form: Annotated[str, typer.Option(metavar="NAME", help="pip (requirements.txt) or conda (environment.yml); `fairlead image build --dockerfile` writes a Dockerfile.")] = "pip",
+    project: Project = None,
+) -> None:  # fmt: skip
+    """Print what was installed where a package's model was trained, to install it elsewhere."""
+    trust.environment(project, package, form)
+
+
+Tracking = Annotated[str, typer.Option("--tracking", metavar="URI", show_default=False, help="Of MLflow: server or store (default: MLFLOW_TRACKING_URI).")]
+
+
+@app.command("export", rich_help_panel=RELEASE)
+def _export(
+    target: Annotated[str, typer.Argument(metavar="FILE|mlflow:EXPERIMENT", show_default=False, help="The parcel to write, or the experiment of MLflow that gets a run.")],
+    package: Annotated[str, typer.Option(metavar="PACKAGE", help="Digest prefix (default: the newest package).")] = "",
+    tracking: Tracking = "",
+    project: Project = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Write a package, its lineage and its decisions, signed, for another environment; or to MLflow."""
+    exchange.send(project, package, target, tracking, as_json=as_json)
 
 
 @app.command("import", rich_help_panel=RELEASE)
 def _import(
-    source: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="A parcel.")],
+    source: Annotated[str, typer.Argument(metavar="FILE|LAYOUT|oci://...|mlflow:URI", show_default=False, help="A parcel; an image: a layout or oci://registry/name:tag; or a model of MLflow: mlflow:models:/NAME/VERSION, mlflow:runs:/RUN/NAME.")],
+    key: Annotated[Path | None, typer.Option("--key", metavar="FILE", show_default=False, help="Of an image: trust this public key (PEM) alone.")] = None,
+    tracking: Tracking = "",
     project: Project = None,
     as_json: Json = False,
-) -> None:
-    """Take in a package that an environment in environment.accepts sent and promoted."""
-    exchange.receive(project, source, as_json=as_json)
+) -> None:  # fmt: skip
+    """Take in a package from an environment in environment.accepts, or a model of MLflow. Exit status 1 when the gate refuses it."""
+    raise typer.Exit(exchange.take(project, source, key, tracking, as_json=as_json))

@@ -15,7 +15,7 @@ __all__ = ["GOVERN", "LIVE", "MAKE", "RELEASE", "START", "AcceptBreaking", "Json
            "Release", "app", "audit_group", "data_group", "image_group", "later",
            "release_group"]  # fmt: skip
 
-ORDER = ["init", "run", "demo", "schema", "data", "train", "gate", "fairness", "replay", "package", "release",
+ORDER = ["init", "run", "demo", "schema", "data", "train", "gate", "ci", "fairness", "replay", "package", "environment", "trust", "release",
          "export", "import", "image", "serve", "predict", "bench", "feedback", "status", "monitors",
          "alerts", "report", "why", "impact", "reproduce", "card", "pack", "erase", "audit", "people", "token", "policy", "approval",
          "control"]  # fmt: skip

@@ -9,15 +9,15 @@ from fairlead.api.cli.shape import START, AcceptBreaking, Json, Project, app, la
 
 if TYPE_CHECKING:
     from fairlead.api import demo
-    from fairlead.api.commands import start
+    from fairlead.api.commands import ci, start
 else:
-    (start,) = later("start")
+    ci, start = later("ci", "start")
     (demo,) = later("demo", room="fairlead.api")
 
 
 @app.command("init", rich_help_panel=START)
 def _init(
-    table: Annotated[Path, typer.Option("--from", metavar="TABLE", show_default=False, help="CSV or Parquet file.")],
+    table: Annotated[Path | None, typer.Option("--from", metavar="TABLE", show_default=False, help="CSV or Parquet file.")] = None,
     target: Annotated[str, typer.Option(metavar="COLUMN", help="What to predict (without it: the candidates are listed).")] = "",
     time: Annotated[str, typer.Option(metavar="COLUMN", help="When the prediction is asked.")] = "",
     entity: Annotated[str, typer.Option(metavar="COLUMN", help="Whom a row is about.")] = "",
@@ -25,12 +25,16 @@ def _init(
     ignore: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Columns the model must not read (repeatable).")] = None,
     name: Annotated[str, typer.Option(metavar="NAME", help="Name of the service (default: of the file).")] = "",
     into: Annotated[Path | None, typer.Option(metavar="FOLDER", show_default=False, help="Where (default: here).")] = None,
+    pipeline: Annotated[str, typer.Option("--ci", metavar="github|gitlab", help="Write the workflow that judges every pull request, too (of a project that exists: alone).")] = "",
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Write a project for a table: fairlead.yaml and train.py."""
     wishes = start.Wishes(target=target, time=time, entity=entity, service=name,
                           sensitive=tuple(sensitive or ()), ignore=tuple(ignore or ()))  # fmt: skip
-    raise typer.Exit(start.init(table, wishes, into or Path(), as_json=as_json))
+    status = 0 if table is None and pipeline else start.init(table, wishes, into or Path(), as_json=as_json)
+    if pipeline and not status:
+        ci.workflow_file(pipeline, into or Path())
+    raise typer.Exit(status)
 
 
 @app.command("run", rich_help_panel=START)

@@ -15,7 +15,7 @@ from fairlead.errors import Missing
 from fairlead.flow.image import Built
 from fairlead.flow.origin import Origin
 
-__all__ = ["build", "key", "pull", "recipe", "verify"]
+__all__ = ["build", "key", "key_in", "pull", "recipe", "verify"]
 
 
 def build(
@@ -26,7 +26,7 @@ def build(
         made = newest(project, "package", package)
         built = project.build_image(made, base, architecture, python, say)
         if to:
-            project.send_image(built, to, say)
+            project.send_image(built, to, say, base)
         folder = project.state / "images"
     emit(msgspec.to_builtins(built), _view(built, to or f"{folder}:{built.tag}"), as_json=as_json)
     if not as_json and not to:
@@ -43,14 +43,14 @@ def recipe(given: Path | None, package: str, target: Path, architecture: str, py
 def verify(given: Path | None, source: str, key_file: Path | None, *, as_json: bool) -> None:
     """Say who speaks for an image, and what they say."""
     with opened(given) as project:
-        found = project.verify_image(source, _key(key_file))
+        found = project.verify_image(source, key_in(key_file))
     emit(msgspec.to_builtins(found), _spoken("verified", found), as_json=as_json)
 
 
 def pull(given: Path | None, source: str, target: Path, key_file: Path | None, *, as_json: bool) -> None:
     """Lay the package of a trusted image into a folder."""
     with opened(given) as project, progress("pulling", quiet=as_json):
-        found = project.pull_image(source, target, _key(key_file))
+        found = project.pull_image(source, target, key_in(key_file))
     emit(msgspec.to_builtins(found), _spoken("pulled", found), as_json=as_json)
     if not as_json:
         next_commands(f"fairlead serve --package {target}")
@@ -62,7 +62,7 @@ def key(given: Path | None) -> None:
         sys.stdout.write(pem(project.signer.key))
 
 
-def _key(path: Path | None) -> str:
+def key_in(path: Path | None) -> str:
     """The Ed25519 key (hex) in a PEM file; "" for none."""
     try:
         return key_of(path.read_text()) if path else ""

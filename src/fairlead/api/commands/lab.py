@@ -29,7 +29,7 @@ def train(given: Path | None, dataset: str, params: tuple[str, ...], *, as_json:
         ref = project.records.find(dataset, "dataset").ref if dataset else None
         with progress("training", quiet=as_json) as say:
             model = project.train(dataset=ref, params=chosen, on_progress=say)
-        run = project.records.run(model.run)
+        run = project.records.run(model.run) if model.run else None
     emit({"model": model.ref, "run": run}, model_view(model, run), as_json=as_json)
     if not as_json:
         next_commands("fairlead gate")
@@ -71,10 +71,12 @@ def newest(project: Project, kind: Kind, text: str) -> Artifact:
     return made[-1]
 
 
-def model_view(model: Artifact, run: Run) -> RenderableType:
-    """A model and how it did on held-out rows."""
+def model_view(model: Artifact, run: Run | None) -> RenderableType:
+    """A model and how it did on held-out rows, if it was trained."""
     spec = model.spec
     assert isinstance(spec, ModelSpec)
+    if run is None:
+        return Text.assemble((model.ref.short, "cyan"), f"  {spec.task}, {spec.flavor}")
     head = Text.assemble((model.ref.short, "cyan"), f"  {spec.task}, {spec.flavor}, "
                          f"{len(spec.inputs.columns)} columns, trained in {span(run.ended_at - run.started_at)}")  # fmt: skip
     table = grid("", "", "")

@@ -31,6 +31,8 @@ def status(given: Path | None, *, as_json: bool) -> None:
         releases = project.records.releases(project.name)
         package = project.records.artifact(here.package) if here and here.package else None
         now, alerts, price = project.clock.now(), project.alerts(), project.manifest.serve.cpu_hour_price
+        known = project.approvals()
+        cards = (project.approval(a.id) for a in known.all.values() if not a.used and a.denied is None)
         processes, costs = scrape(client, price) if client else ((), ())
         value = Status(
             name=project.name, now=now, url=client.url if client else "", gateway=gateway,
@@ -38,7 +40,8 @@ def status(given: Path | None, *, as_json: bool) -> None:
             release=look(project, releases[-1].id) if releases else None,
             processes=processes, costs=costs, price=price,
             alerts=tuple(alerts.open), undelivered=sum(len(alerts.waiting(to)) for to in project.receivers),
-            retraining=project.retrainer().standing(now),
+            retraining=project.retrainer().standing(now), glass=tuple(known.unreviewed),
+            approvals=tuple(c for c in cards if c.state in ("waiting", "granted")),
         )  # fmt: skip
     emit(value, status_view(value), as_json=as_json)
 

@@ -10,16 +10,19 @@ import msgspec
 from rich.text import Text
 
 from fairlead.adapters import manifest as manifests
+from fairlead.adapters.keys.local import LocalSigner
 from fairlead.api.client import Client, found
 from fairlead.api.console import console, emit
 from fairlead.api.folder import find
 from fairlead.api.present.answers import answers_view, call_view
 from fairlead.core.artifact import PackageSpec
+from fairlead.core.duration import seconds
 from fairlead.core.manifest import Manifest
 from fairlead.dataplane import GatewayConfig, open_door, serve_alone
 from fairlead.dataplane import restart as restart_service
 from fairlead.dataplane import serve as run_service
 from fairlead.errors import Forbidden, Invalid, Missing
+from fairlead.serve.http import Limits
 from fairlead.settings import MANIFEST, STATE
 
 __all__ = ["gateway_config", "predict", "restart", "samples_of", "serve", "serve_package"]
@@ -68,19 +71,31 @@ def predict(given: Path | None, row: str, unit: str, *, as_json: bool) -> None:
     emit(answer, answers_view(answer, "" if row else body.decode()), as_json=as_json)
 
 
+def _keys(root: Path, manifest: Manifest) -> dict[str, str]:
+    """Whose trust in packages counts: that given here; nobody's where nothing can be signed."""
+    try:
+        return {manifest.environment.name: LocalSigner(root / STATE / "keys" / "audit").key}
+    except Missing:
+        return {}
+
+
 def gateway_config(root: Path, manifest: Manifest, host: str, port: int | None) -> GatewayConfig:
     """What a manifest says of serving; `host` and `port` as given on the command line, or not."""
     section = manifest.serve
     token = str((root / section.token_file).resolve()) if section.token_file else ""
     return GatewayConfig(
         service=manifest.service, host=host or section.host,
-        port=section.port if port is None else port, deadline_ms=section.deadline_ms,
+        port=section.port if port is None else port,
+        deadline_ms=section.deadline_ms if manifest.chat is None else 1000 * seconds(manifest.chat.timeout),
+        chat=manifest.chat is not None,
         max_body=section.max_body_kb * 1024, queue=section.max_queue, replicas=section.replicas,
         gateways=section.gateways,
         fallback=section.fallback, token_file=token, durability=section.durability,
         replica_memory_mb=section.replica_memory_mb, load_seconds=section.load_seconds,
+        walls=section.walls, keys=_keys(root, manifest),
         grpc_port=section.grpc_port, access_log=section.access_log, trace_to=section.trace_to,
-        log=manifest.log, sticky_by=manifest.release.sticky_by, trace_share=section.trace_share, cpu_hour_price=section.cpu_hour_price,
+        log=manifest.log, sticky_by=manifest.release.sticky_by or ("user" if manifest.chat else ""), trace_share=section.trace_share, cpu_hour_price=section.cpu_hour_price,
+        limits=Limits(rate=section.rate, per_peer=section.connections_per_peer),
     )  # fmt: skip
 
 
@@ -94,8 +109,11 @@ def _announce(root: Path, manifest: Manifest) -> None:
         return
     client = found(root)
     ready = msgspec.json.decode(path.read_bytes()).get("ready", False)
-    sample = _sample_of(root, client) if ready else None
-    console().print(call_view(manifest.service, client.url, sample, manifest.serve.token_file), crop=False)
+    door, sample = "/predict", _sample_of(root, client) if ready else None
+    if ready and manifest.chat is not None:
+        door, sample = "/v1/chat/completions", {
+            "model": manifest.service, "messages": [{"role": "user", "content": "Hello"}]}  # fmt: skip
+    console().print(call_view(manifest.service, client.url, sample, manifest.serve.token_file, door), crop=False)
 
 
 def _body(row: str) -> bytes:

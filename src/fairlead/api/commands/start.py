@@ -16,7 +16,7 @@ from fairlead.api.session import opened
 from fairlead.api.steps import Steps
 from fairlead.core.artifact import Artifact
 from fairlead.core.release import Release
-from fairlead.errors import Conflict, Missing
+from fairlead.errors import Conflict, Invalid, Missing
 from fairlead.flow import init as start
 from fairlead.flow.scaffold import Remark, Wishes
 from fairlead.project import Project, read_table
@@ -27,8 +27,10 @@ LIVE = ("fairlead serve", "fairlead predict   (in another terminal)")
 CANARY = ("fairlead serve   (the evidence comes from live traffic)", "fairlead release watch")
 
 
-def init(table: Path, wishes: Wishes, into: Path, *, as_json: bool) -> int:
+def init(table: Path | None, wishes: Wishes, into: Path, *, as_json: bool) -> int:
     """Write a project for a table; without a target, say which there could be (status 2)."""
+    if table is None:
+        raise Invalid("no table to begin with", hint="fairlead init --from TABLE --target COLUMN")
     if not table.exists():
         near = sorted(p.name for p in table.parent.glob("*") if p.suffix in (".csv", ".parquet", ".tsv"))  # fmt: skip
         raise Missing(f"no file {table}", hint=f"tables in that folder: {', '.join(near[:8])}" if near else "--from names a CSV or Parquet file")  # fmt: skip
@@ -61,25 +63,39 @@ def schema() -> None:
 
 
 def run(given: Path | None, plan: str, *, accept_breaking: bool, as_json: bool) -> int:
-    """Snapshot, train, gate, package and release; 1 when the gate refuses."""
+    """Snapshot and train (or compose a chat), gate, package and release; 1 when the gate refuses."""
     steps = Steps(quiet=as_json)
     with opened(given) as project:
-        version, _ = steps.do("snapshot", lambda say: project.snapshot(accept_breaking=accept_breaking),
-                              lambda made: (True, rows_line(made[0])))  # fmt: skip
-        model = steps.do("train", lambda say: project.train(dataset=version.ref, on_progress=say),
-                         lambda m: (True, model_line(m, project.records.run(m.run))))  # fmt: skip
+        chats = project.manifest.chat is not None
+        made, model = _composed(project, steps) if chats else _trained(project, steps, accept_breaking)
         decision = steps.do("gate", lambda say: project.gate(model.ref, say), gate_line)
-        value: dict[str, Any] = {"dataset": version.ref, "model": model.ref, "gate": decision}
+        value: dict[str, Any] = {**made, "model": model.ref, "gate": decision}
         if not decision.proceed:
             steps.end(verdict_table(decision.because))
-            return _told(value, REFUSED, as_json, "change train.py or the data and run again",
-                         "fairlead data diff", "fairlead status")  # fmt: skip
+            again = ("change the prompt or the provider and run again",) if chats else (
+                "change train.py or the data and run again", "fairlead data diff")  # fmt: skip
+            return _told(value, REFUSED, as_json, *again, "fairlead status")
         package = steps.do("package", lambda say: project.package(model.ref, say),
                            lambda p: (True, p.ref.short))  # fmt: skip
         release = _release(project, package, plan, steps)
     value |= {"package": package.ref, "release": release}
     live = release is None or release.phase.final
-    return _told(value, 0, as_json, *(LIVE if live else CANARY))
+    return _told(value, 0, as_json, *(LIVE[:1] if live and chats else LIVE if live else CANARY))
+
+
+def _trained(project: Project, steps: Steps, accept_breaking: bool) -> tuple[dict[str, Any], Artifact]:
+    version, _ = steps.do("snapshot", lambda say: project.snapshot(accept_breaking=accept_breaking),
+                          lambda made: (True, rows_line(made[0])))  # fmt: skip
+    model = steps.do("train", lambda say: project.train(dataset=version.ref, on_progress=say),
+                     lambda m: (True, model_line(m, project.records.run(m.run))))  # fmt: skip
+    return {"dataset": version.ref}, model
+
+
+def _composed(project: Project, steps: Steps) -> tuple[dict[str, Any], Artifact]:
+    section = project.manifest.chat
+    model = steps.do("compose", lambda say: project.train(),
+                     lambda m: (True, f"{m.ref.short}  {section.model if section else ''}"))  # fmt: skip
+    return {}, model
 
 
 def _release(project: Project, package: Artifact, plan: str, steps: Steps) -> Release | None:

@@ -20,11 +20,11 @@ from fairlead.api.demo.narrator import Narrator
 from fairlead.api.demo.screen import Screen, Traffic
 from fairlead.api.demo.server import Server
 from fairlead.api.demo.world import HOUR, World
+from fairlead.api.folder import shipped
 from fairlead.api.load import Client
 from fairlead.api.present.report import report_page
 from fairlead.core.artifact import DatasetSpec, PackageSpec
 from fairlead.core.check import Outcome
-from fairlead.errors import Missing
 from fairlead.project import Project
 from fairlead.settings import Settings
 
@@ -65,7 +65,7 @@ def run(*, quick: bool = False, folder: Path | None = None, shot: Path | None = 
     `folder`: where the project stays for looking at afterwards (default: a temporary one).
     `shot`: an SVG file to write the timeline and the closing tables to.
     """
-    example, out = _example(), console()
+    example, out = shipped("flights"), console()
     root = folder or Path(tempfile.mkdtemp(prefix="fairlead-demo-"))
     root.mkdir(parents=True, exist_ok=True)
     dates = SHORT if quick else FULL
@@ -97,15 +97,6 @@ def _page(folder: Path | None) -> Path:
         return folder / "report.html"
     with tempfile.NamedTemporaryFile(prefix="fairlead-demo-", suffix=".html", delete=False) as file:
         return Path(file.name)
-
-
-def _example() -> Path:
-    """The flights project: shipped inside the package, or in the checkout it is installed from."""
-    here = Path(__file__).parents[2]
-    for place in (here / "examples" / "flights", here.parents[1] / "examples" / "flights"):
-        if (place / "fairlead.yaml").is_file():
-            return place
-    raise Missing("the flights example is not here", hint="run the demo from a checkout")
 
 
 class Story:

@@ -24,7 +24,7 @@ class Desk(Callers):
 
     def __init__(self, host: str, project: Project, token: str) -> None:
         """Raises Invalid when it would be open to the network without people."""
-        super().__init__(host, token)
+        super().__init__(host, token, rate=project.manifest.serve.rate)
         self._project = project
         if not is_loopback(host) and not project.identity.governed:
             raise Invalid(f"the control API on {host} is open to the network, and nobody is known here",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
+from msgspec.structs import replace as changed
 
 from fairlead.api.http.desk import Desk, plain
 from fairlead.api.http.openapi import document
@@ -101,7 +102,8 @@ class Control:
                               deadline=v.seconds, handler=partial(self._take, v)) for v in verbs]  # fmt: skip
         endpoints += [Endpoint(method="GET", path=p, access=ANYONE, max_body=0, deadline=1.0, handler=h)
                       for p, h in public]  # fmt: skip
-        self.site = Site(Table(endpoints, (ANYONE, *get_args(Power))), Desk(host, project, token), LIMITS,
+        limits = changed(LIMITS, per_peer=project.manifest.serve.connections_per_peer)
+        self.site = Site(Table(endpoints, (ANYONE, *get_args(Power))), Desk(host, project, token), limits,
                          lambda: secrets.token_hex(8), _refused, memorable=0)  # fmt: skip
 
     async def stop(self) -> None:

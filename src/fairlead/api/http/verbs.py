@@ -14,7 +14,7 @@ from fairlead.api.present.script import simple
 from fairlead.core.artifact import Artifact
 from fairlead.core.ref import Kind
 from fairlead.core.release import Release
-from fairlead.errors import Invalid
+from fairlead.errors import Invalid, Missing
 from fairlead.flow.approval import Card, policy_of
 from fairlead.project import Project
 
@@ -23,7 +23,9 @@ __all__ = ["VERBS"]
 LONG = 60.0
 Id = Annotated[str, Meta(min_length=1, max_length=200)]
 Text = Annotated[str, Meta(max_length=2000)]
-Number = Annotated[int, Meta(ge=1)]
+MOST = 2**53
+"""The largest number that JSON's readers agree on; records hold it as well."""
+Number = Annotated[int, Meta(ge=1, le=MOST)]
 
 
 class Listing(Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,7 +102,7 @@ class Silence(Struct, frozen=True, forbid_unknown_fields=True):
 class Events(Struct, frozen=True, forbid_unknown_fields=True):
     """Those after `since`, at most `limit`, about `subject` where it is given."""
 
-    since: Annotated[int, Meta(ge=0)] = 0
+    since: Annotated[int, Meta(ge=0, le=MOST)] = 0
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
     subject: Annotated[str, Meta(max_length=300)] = ""
 
@@ -119,6 +121,15 @@ class Newcomer(Struct, frozen=True, forbid_unknown_fields=True):
     name: Id
     roles: tuple[Id, ...]
     expires: Annotated[str, Meta(max_length=50)] = "90d"
+
+
+class Guest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Somebody (with roles: who is not known yet), how long the invitation lasts, and then the token."""
+
+    name: Id
+    roles: tuple[Id, ...] = ()
+    expires: Annotated[str, Meta(max_length=50)] = "2d"
+    token_expires: Annotated[str, Meta(max_length=50)] = "90d"
 
 
 class Roles(Struct, frozen=True, forbid_unknown_fields=True):
@@ -297,8 +308,19 @@ def verify(project: Project, asked: Nothing) -> Any:
 
 def why(project: Project, asked: One) -> Any:
     """From one prediction back to the rows its model learnt from; and its explanation, if it has one."""
-    found = project.why(asked.id)
-    return {**simple(found), "explanation": project.explained(found.answer)}
+    try:
+        found = project.why(asked.id)
+    except Missing:
+        if (refused := project.refused(asked.id)) is None:
+            raise
+        return {"refused": refused}
+    return {**simple(found), "explanation": project.explained(found.answer).explanation}
+
+
+def explanation(project: Project, asked: One) -> Any:
+    """What is known of the explanation of a prediction, computing nothing: explained, waiting (its caller
+    asked with ``explain=true``), impossible, or unasked."""
+    return project.explained(project.log.find(asked.id)[0])
 
 
 def explain(project: Project, asked: One) -> Any:
@@ -328,6 +350,17 @@ def people(project: Project, asked: Nothing) -> Any:
 def add(project: Project, asked: Newcomer) -> Any:
     """Record somebody; the token is shown this once."""
     return {"name": asked.name, "token": project.add_person(asked.name, asked.roles, asked.expires)}
+
+
+def invite(project: Project, asked: Guest) -> Any:
+    """Somebody takes their own token for this invitation, once; it is shown this once."""
+    invitation = project.invite_person(asked.name, asked.roles, asked.expires, asked.token_expires)
+    return {"name": asked.name, "invitation": invitation}
+
+
+def take(project: Project, asked: Nothing) -> Any:
+    """One's own token, for the invitation that is shown in its place: it works once."""
+    return {"token": project.take_token()}
 
 
 def change(project: Project, asked: Roles) -> Any:
@@ -387,13 +420,16 @@ VERBS = (
     Verb(method="GET", path="/v1/audit/events", power="audit", act=events, takes=Events),
     Verb(method="GET", path="/v1/audit/verify", power="audit", act=verify, seconds=LONG),
     Verb(method="GET", path="/v1/why", power="look", act=why, takes=One, seconds=LONG),
+    Verb(method="GET", path="/v1/explanation", power="look", act=explanation, takes=One),
     Verb(method="POST", path="/v1/explain", power="look", act=explain, takes=One, seconds=LONG),
     Verb(method="GET", path="/v1/fairness", power="look", act=fairness, takes=People, seconds=LONG),
     Verb(method="GET", path="/v1/impact", power="look", act=impact, takes=Touched, seconds=LONG),
     Verb(method="GET", path="/v1/people", power="look", act=people),
     Verb(method="POST", path="/v1/people/add", power="administer", act=add, takes=Newcomer),
+    Verb(method="POST", path="/v1/people/invite", power="administer", act=invite, takes=Guest),
     Verb(method="POST", path="/v1/people/roles", power="administer", act=change, takes=Roles),
     Verb(method="POST", path="/v1/people/remove", power="administer", act=remove, takes=Named),
     Verb(method="POST", path="/v1/token/issue", power="administer", act=issue, takes=Issue),
+    Verb(method="POST", path="/v1/token/take", power="join", act=take),
     Verb(method="POST", path="/v1/token/revoke", power="look", act=revoke, takes=Revoke),
 )

@@ -31,7 +31,8 @@ def simple(value: Any) -> Any:
             return value.value
         case msgspec.Struct():
             tag = value.__struct_config__.tag
-            fields = {f: simple(getattr(value, f)) for f in value.__struct_fields__}
+            held = {f: getattr(value, f) for f in value.__struct_fields__}
+            fields = {f: simple(v) for f, v in held.items() if v is not msgspec.UNSET}
             return {"type": tag, **fields} if tag else fields
         case Mapping():
             return {str(simple(k)): simple(v) for k, v in value.items()}
