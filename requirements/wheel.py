@@ -12,7 +12,8 @@ from tempfile import TemporaryDirectory
 from zipfile import ZipFile
 
 ROOT = Path(__file__).parents[1]
-PLACES = {"src/fairlead/": "fairlead/", "examples/flights/": "fairlead/examples/flights/"}
+PLACES = {"src/fairlead/": "fairlead/"} | {
+    f"examples/{shipped}/": f"fairlead/examples/{shipped}/" for shipped in ("flights", "ci")}
 """Folders of the repository, and where the wheel holds them."""
 
 

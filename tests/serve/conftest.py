@@ -72,7 +72,7 @@ def model(kind: str = "sum", width: int = 4) -> bytes:
     constants = [helper.make_tensor(n, TensorProto.INT64, [1], v) for n, v in ints.items()]
     constants += [helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0]),
                   helper.make_tensor("hundred", TensorProto.FLOAT, [], [100.0]),
-                  helper.make_tensor("many", TensorProto.INT64, [], [5_000_000]),
+                  helper.make_tensor("many", TensorProto.INT64, [], [3_000_000]),
                   helper.make_tensor("none", TensorProto.INT64, [], [0]),
                   helper.make_tensor("true", TensorProto.BOOL, [], [True])]  # fmt: skip
     graph = helper.make_graph(
@@ -85,7 +85,7 @@ def model(kind: str = "sum", width: int = 4) -> bytes:
 
 
 def _slow() -> list[onnx.NodeProto]:
-    """A loop of 5 million turns (over a second on any machine) when any distance is above 100."""
+    """A loop of 3 million turns (over a second on any machine) when any distance is above 100."""
     body = helper.make_graph(
         [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Identity", ["s"], ["t"])],
         "body",
