@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -220,6 +221,8 @@ def test_commands_say_what_the_verdict_is_by_their_status(
     assert ElementTree.parse(tmp_path / "a" / "j.xml").getroot().get("tests") == "1"
     assert main(["ci", "-C", str(project.root), "--base", "nowhere"]) == 2
     assert "fetch-depth: 0" in capsys.readouterr().out
+    assert main(["ci", "-C", str(project.root), "--base", "main", "--junit", str(tmp_path)]) == 2
+    assert "no report in" in capsys.readouterr().err
     edit(project, "fairlead.yaml", "time: at", "tiem: at")
     assert main(["ci", "-C", str(project.root), *files, "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["verdict"] == "undecided"
@@ -235,7 +238,7 @@ def where(result: dict[str, Any]) -> tuple[str, int]:
 
 
 ODD = Review(service="a & <b>", base="main", findings=(
-    Finding(rule="gate/auc", name='auc "x" | [a](http://b) <img> @all', outcome=Outcome.FAIL, text="0.5\nlow", file="my data.csv", rule_line=7),
+    Finding(rule="gate/auc", name='auc "x" | [a](http://b) <img> @all', outcome=Outcome.FAIL, text="0.5\nlow\x1b", file="my_own data.csv", rule_line=7),
     Finding(rule="gate/brier", name="brier", outcome=Outcome.UNKNOWN, text="too few"),
     Finding(rule="gate/skill", name="skill", outcome=Outcome.FAIL, text="told only", blocks=False),
     Finding(rule="gate/latency", name="latency", outcome=Outcome.PASS, text="fast"),
@@ -243,10 +246,11 @@ ODD = Review(service="a & <b>", base="main", findings=(
 
 
 def test_junit_has_a_case_for_each_check() -> None:
-    suites = ElementTree.fromstring(review_junit(ODD).encode())
+    suites = ElementTree.fromstring(review_junit(ODD, "models/").encode())
     (suite,) = suites
     assert [suite.get(k) for k in ("tests", "failures", "errors", "skipped")] == ["4", "1", "1", "1"]
     assert [case[0].tag for case in suite] == ["failure", "error", "skipped", "system-out"]
+    assert (suite[0].get("file"), suite[0][0].text) == ("models/my_own data.csv", "0.5\nlow\ufffd")
 
 
 def test_sarif_is_of_its_version_and_points_into_the_repository() -> None:
@@ -256,7 +260,8 @@ def test_sarif_is_of_its_version_and_points_into_the_repository() -> None:
     ids = [r["id"] for r in run["tool"]["driver"]["rules"]]
     assert [(ids[r["ruleIndex"]], r["level"]) for r in run["results"]] == [
         ("gate/auc", "error"), ("gate/brier", "warning"), ("gate/skill", "note")]  # fmt: skip
-    assert where(run["results"][0]) == ("models/a%20b/my%20data.csv", 1)
+    assert where(run["results"][0]) == ("models/a%20b/my_own%20data.csv", 1)
+    assert "](" not in run["results"][0]["message"]["text"], "a name is no link"
     assert run["results"][0]["relatedLocations"][0]["physicalLocation"]["region"]["startLine"] == 7
 
 
@@ -264,6 +269,7 @@ def test_a_comment_begins_with_the_verdict_and_names_become_no_markup() -> None:
     text = markdown(ODD)
     assert text.startswith("### ❌ Fairlead: refused\n")
     assert text.index("auc") < text.index("<details>") < text.index("latency")
+    assert "| `my_own data.csv:1` |" in text
     outside = re.sub(r"</?(details|summary|sub|br)>", "", text)
     assert "<" not in outside
     assert "@" not in outside
@@ -271,12 +277,16 @@ def test_a_comment_begins_with_the_verdict_and_names_become_no_markup() -> None:
     assert all(row.replace("\\|", "").count("|") == 5 for row in text.splitlines() if row.startswith("|"))
 
 
-@pytest.mark.parametrize("system", ["github", "gitlab"])
-def test_ready_workflows_run_from_a_fresh_clone(tmp_path: Path, system: str) -> None:
-    """Every step that is a command is run as the runner would, after a newcomer's first commands."""
-    top = tmp_path / "clone"
-    inner = top / "models"
-    inner.mkdir(parents=True)
+def test_a_comment_is_never_too_long_to_be_posted() -> None:
+    assert len(markdown(msgspec.structs.replace(ODD, findings=ODD.findings * 500))) < 65_536
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository after a newcomer's first commands, with the project in a folder of it."""
+    top = tmp_path_factory.mktemp("clone")
+    inner = top / "my models"
+    inner.mkdir()
     git(top, "init", "-q", "-b", "main")
     table = {"size": [float(i) for i in range(400)], "late": [i % 3 == 0 for i in range(400)]}
     pl.DataFrame(table).write_csv(inner / "trips.csv")
@@ -284,18 +294,28 @@ def test_ready_workflows_run_from_a_fresh_clone(tmp_path: Path, system: str) -> 
     git(top, "add", "-A")
     git(top, "commit", "-qm", "base")
     git(top, "update-ref", "refs/remotes/origin/main", "HEAD")
-    assert main(["init", "--ci", system, "--into", str(inner)]) == 0
-    assert main(["init", "--ci", system, "--into", str(inner)]) == 4, "nothing is written over"
-    steps, environment = commands(top, system)
+    return top
+
+
+@pytest.mark.parametrize("system", ["github", "gitlab"])
+def test_ready_workflows_run_from_a_fresh_clone(
+    clone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], system: str
+) -> None:
+    """Every step that is a command is run as the runner would."""
+    inner = str(clone / "my models")
+    assert main(["init", "--ci", system, "--into", inner, "--json"]) == 0
+    assert not capsys.readouterr().out, "a script reads JSON or nothing"
+    assert main(["init", "--ci", system, "--into", inner]) == 4, "nothing is written over"
+    steps, environment = commands(clone, system)
     (tmp_path / "bin").mkdir()
     for tool in ("gh", "pip"):
         (tmp_path / "bin" / tool).write_text(f'#!/bin/sh\necho {tool} "$@" >> "{tmp_path}/told"\n')
         (tmp_path / "bin" / tool).chmod(0o755)
     path = f"{tmp_path / 'bin'}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", "\n".join(steps)], cwd=top, capture_output=True, text=True,
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", "\n".join(steps)], cwd=clone, capture_output=True, text=True,
                           env=os.environ | environment | {"PATH": path})  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert (top / "reports" / "fairlead.xml").is_file()
+    (clone / "reports" / "fairlead.xml").unlink()
     told = (tmp_path / "told").read_text()
     assert 'pip install fairlead[all]' in told
     assert system != "github" or "gh pr comment 7 --body-file reports/fairlead.md" in told
@@ -305,7 +325,7 @@ def commands(top: Path, system: str) -> tuple[list[str], dict[str, str]]:
     """The commands of the job, and the variables they are given."""
     if system == "gitlab":
         job = yaml.safe_load((top / ".gitlab-ci.yml").read_text())["fairlead"]
-        assert job["cache"]["paths"] == ["models/.fairlead"]
+        assert job["cache"]["paths"] == ["my models/.fairlead"]
         assert job["artifacts"]["reports"]["junit"] in job["script"][0]
         return [*job["before_script"], *job["script"]], {"CI_MERGE_REQUEST_DIFF_BASE_SHA": "main"}
     flow = yaml.safe_load((top / ".github" / "workflows" / "fairlead.yml").read_text())

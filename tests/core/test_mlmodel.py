@@ -32,6 +32,7 @@ def test_a_form_without_code_is_taken_with_its_columns_in_order(
     {"sklearn": {"pickled_model": "model.skops", "serialization_format": "pickle"}},
     {"lightgbm": {"data": "model.pkl", "model_class": "lightgbm.sklearn.LGBMClassifier"}},
     {"xgboost": {"data": "model.pkl"}}, {"pytorch": {"model_data": "data"}},
+    {"sklearn": None}, {"sklearn": {"serialization_format": 3}},
 ])  # fmt: skip
 def test_what_runs_code_when_it_is_opened_is_refused_with_a_way_out(flavors: dict[str, Any]) -> None:
     with pytest.raises(Invalid, match="not opened here") as refusal:
@@ -40,13 +41,15 @@ def test_what_runs_code_when_it_is_opened_is_refused_with_a_way_out(flavors: dic
 
 
 @pytest.mark.parametrize("said", [{}, {"flavors": "onnx"}, {"flavors": {"onnx": {"data": "../model.onnx"}}},
-                                  {"flavors": {"onnx": {"data": "..\\x"}}}, {"flavors": {"onnx": {"data": ".x"}}}])  # fmt: skip
+                                  {"flavors": {"onnx": {"data": "..\\x"}}}, {"flavors": {"onnx": {"data": ".x"}}},
+                                  {"flavors": {"onnx": {"data": ""}}}])  # fmt: skip
 def test_a_file_that_lies_is_refused(said: dict[str, Any]) -> None:
     with pytest.raises(Invalid):
         brought(said)
 
 
 @pytest.mark.parametrize("signature", [None, {"inputs": "{"}, {"inputs": '[{"type": "tensor", "tensor-spec": {}}]'},
-                                       {"inputs": '[{"type": "double"}]'}])  # fmt: skip
+                                       {"inputs": '[{"type": "double"}]'},
+                                       {"inputs": "3"}, {"inputs": "[" * 100_000}])  # fmt: skip
 def test_without_names_the_columns_are_those_of_the_table(signature: Any) -> None:
     assert brought({"flavors": {"onnx": {"data": "model.onnx"}}, "signature": signature}).columns == ()

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from functools import cache
 from itertools import combinations
 from math import factorial
 
@@ -15,7 +16,8 @@ def exact(answer: Callable[[Rows], NDArray[np.float64]], row: Rows, background: 
     """Shapley values by their definition: every coalition, every background row."""
     n = len(row)
 
-    def worth(coalition: tuple[int, ...]) -> float:
+    @cache
+    def worth(coalition: frozenset[int]) -> float:
         mixed = background.copy()
         mixed[:, list(coalition)] = row[list(coalition)]
         return float(answer(mixed).mean())
@@ -24,7 +26,7 @@ def exact(answer: Callable[[Rows], NDArray[np.float64]], row: Rows, background: 
     for i in range(n):
         rest = [j for j in range(n) if j != i]
         found.append(sum(
-            factorial(k) * factorial(n - k - 1) / factorial(n) * (worth((*c, i)) - worth(c))
+            factorial(k) * factorial(n - k - 1) / factorial(n) * (worth(frozenset((*c, i))) - worth(frozenset(c)))
             for k in range(n) for c in combinations(rest, k)))  # fmt: skip
     return found
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import skops.io
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from skl2onnx import to_onnx
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
@@ -107,3 +107,15 @@ def test_types_that_nobody_trusts_are_not_opened(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"\x80\x04cos\nsystem\n.")
     with pytest.raises(Corrupt):
         brought.opened(tmp_path / "model.onnx", "onnx")
+
+
+def test_a_graph_that_reads_other_files_is_refused_wherever_it_says_so(tmp_path: Path) -> None:
+    weights = numpy_helper.from_array(np.zeros((2, 1), np.float32), "w")
+    weights.data_location = TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value="secret")
+    plain = helper.make_model(helper.make_graph([], "g", [], [], initializer=[weights]))
+    constant = helper.make_model(helper.make_graph([helper.make_node("Constant", [], ["w"], value=weights)], "g", [], []))
+    for made in (plain, constant):
+        (tmp_path / "model.onnx").write_bytes(made.SerializeToString())
+        with pytest.raises(Invalid, match="keeps its weights in other files"):
+            brought.opened(tmp_path / "model.onnx", "onnx")

@@ -66,6 +66,12 @@ def test_nothing_of_elsewhere_is_made(entry: Any) -> None:
         read(data, "argparse")
 
 
+def test_what_the_library_only_imported_is_not_made() -> None:
+    """`logging` has a class of `string`."""
+    with pytest.raises(Corrupt, match="no class of its own"):
+        read(MAGIC + msgspec.msgpack.encode((["#", 0], [["object", "logging", "Template", [], []]])), "logging")
+
+
 @given(st.binary(max_size=60))
 def test_other_bytes_are_corrupt(data: bytes) -> None:
     for given_bytes in (data, MAGIC + data):

@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from fairlead.errors import Invalid
 from fairlead.flavors import trees
+from fairlead.flavors.forest import floor32
 from fairlead.flavors.onnx import Scorer
 
 Matrix = NDArray[np.float32]
@@ -104,7 +105,7 @@ def test_rows_on_a_threshold_take_the_same_side(signal: NDArray[np.float64]) -> 
 @given(st.floats(allow_nan=False), st.floats(allow_nan=False, width=32))
 @settings(max_examples=300)
 def test_floor32_decides_alike_for_every_float32(threshold: float, x: float) -> None:
-    low = trees.floor32(np.array([threshold]))[0]
+    low = floor32(np.array([threshold]))[0]
     assert (np.float32(x) <= low) == (float(np.float32(x)) <= threshold)
 
 

@@ -206,6 +206,25 @@ def test_a_framework_that_is_not_installed_is_named_with_its_extra(
     assert caught.value.hint == 'pip install "fairlead[tensorflow]"'
 
 
+def test_what_the_users_code_writes_is_no_part_of_the_model(lab: "Lab", flights: pl.DataFrame) -> None:
+    """Under whatever name: a checkpoint, a log, a form of another flavor."""
+    lab.code("""
+        from pathlib import Path
+        from sklearn.ensemble import HistGradientBoostingClassifier
+
+        def train(data, params):
+            here = next(Path(params["jobs"]).iterdir())
+            (here / "model.keras").mkdir()
+            for name in ("model.pt", "model.skops", "state.json", "environment.json", "profile.msgpack"):
+                (here / name).write_bytes(b"mine")
+            return HistGradientBoostingClassifier(max_iter=2, random_state=0).fit(data.X, data.y)
+    """)
+    made = lab.train(lab.commit(flights), params={"jobs": str(lab.root / "jobs")})
+    assert isinstance(made.spec, ModelSpec)
+    assert sorted(made.spec.files) == ["model.onnx", "profile.msgpack", "reference.msgpack", "samples.json"]
+    assert b"mine" not in [lab.blobs.get(blob) for blob in made.spec.files.values()]
+
+
 def test_code_has_to_lie_in_the_project(lab: "Lab", flights: pl.DataFrame) -> None:
     table = lab.commit(flights.head(100))
     for name, error in (("../train.py", Invalid), ("absent.py", Missing)):

@@ -1,5 +1,6 @@
 """Trust is given by a person who did not make the package, is written down, ends, and is asked for before code runs."""
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,12 +44,16 @@ def load(folder):
 """
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
+TIMES = pl.datetime_range(pl.datetime(2026, 1, 1), pl.datetime(2026, 1, 9, 7), "1h", eager=True)[:200]
+ROWS = pl.DataFrame({"x": [float(i) for i in range(200)], "late": [i % 3 == 0 for i in range(200)], "at": TIMES})
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     paths, modules = list(sys.meta_path), set(sys.modules)
-    made = Lab(tmp_path)
+    made = Lab(tmp_path_factory.mktemp("trust"))
     made.code(TRAIN)
-    (tmp_path / "mean.py").write_text(SERVE)
+    (made.root / "mean.py").write_text(SERVE)
     made.manifest = replace(made.manifest, train=TrainSection(serve="mean.py"))
     yield made
     sys.meta_path[:] = paths
@@ -56,17 +61,16 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
         del sys.modules[name]
 
 
-@pytest.fixture
-def table(lab: Lab) -> Artifact:
-    return lab.commit(pl.DataFrame({"x": [float(i) for i in range(200)], "late": [i % 3 == 0 for i in range(200)],
-                                    "at": pl.datetime_range(pl.datetime(2026, 1, 1), pl.datetime(2026, 1, 9, 7), "1h", eager=True)[:200]}))  # fmt: skip
+@pytest.fixture(scope="module")
+def package(lab: Lab) -> Artifact:
+    return lab.package(lab.train(lab.commit(ROWS)))
 
 
 class Office:
     """Where trust is given and asked for."""
 
-    def __init__(self, lab: Lab, package: Artifact) -> None:
-        self.lab, self.package, self.folder = lab, package, lab.root / "trust"
+    def __init__(self, lab: Lab, package: Artifact, folder: Path) -> None:
+        self.lab, self.package, self.folder = lab, package, folder
         self.signer = LocalSigner(lab.root / "key")
         self.doors: dict[str, Any] = {"records": lab.records, "clock": lab.doors["clock"]}
 
@@ -82,8 +86,11 @@ class Office:
 
 
 @pytest.fixture
-def office(lab: Lab, table: Artifact) -> Office:
-    return Office(lab, lab.package(lab.train(table)))
+def office(lab: Lab, package: Artifact, tmp_path: Path) -> Iterator[Office]:
+    """Of one package for all tests; none of them finds words of another in the log."""
+    known = list(lab.records._events)
+    yield Office(lab, package, tmp_path / "trust")
+    lab.records._events[:] = known
 
 
 def test_it_is_given_written_down_and_withdrawn(office: Office) -> None:
@@ -130,20 +137,31 @@ def test_trust_needs_a_reason_and_an_end(office: Office, reason: str, lasts: flo
 
 def test_code_from_elsewhere_is_not_run_in_a_job_before_somebody_trusts_it(office: Office) -> None:
     model = office.lab.records.artifact(office.package.parents[0])
-    asked: dict[str, Any] = {k: office.lab.doors[k] for k in ("records", "blobs", "compute", "jobs")}
+    asked: dict[str, Any] = {k: office.lab.doors[k] for k in ("records", "blobs", "compute", "clock", "jobs")}
     assert evaluate.evaluate(model, None, **asked)
     office.lab.records._events[:] = [e for e in office.lab.records._events if e.verb != "model.trained"]
     for run in (lambda: evaluate.evaluate(model, None, **asked), lambda: office.lab.package(model)):
         with pytest.raises(Forbidden, match="was not trained here: it is not run"):
             run()
-    office.give()
+    office.give(lasts=100.0)
     assert evaluate.evaluate(model, None, **asked)
+    asked["clock"].time += 100.0
+    with pytest.raises(Forbidden, match="was not trained here: it is not run"):
+        evaluate.evaluate(model, None, **asked)
 
 
-def test_a_model_without_code_needs_none(lab: Lab, table: Artifact) -> None:
-    lab.manifest = replace(lab.manifest, train=TrainSection())
-    lab.code("from sklearn.linear_model import LogisticRegression\ndef train(data, params):\n    return LogisticRegression().fit(data.X, data.y)\n")
-    office = Office(lab, lab.package(lab.train(table)))
+def test_a_word_that_somebody_took_away_is_withdrawn_as_well(office: Office) -> None:
+    """Else jobs, which go by the log, would count it until it ends."""
+    office.give()
+    shutil.rmtree(office.folder)
+    trust.withdraw(office.package, office.folder, "a flaw", caller=ANN, **office.doors)
+    assert office.verbs()[-1] == "package.distrusted"
+
+
+def test_a_model_without_code_needs_none(tmp_path: Path) -> None:
+    plain = Lab(tmp_path)
+    plain.code("from sklearn.linear_model import LogisticRegression\ndef train(data, params):\n    return LogisticRegression().fit(data.X, data.y)\n")
+    office = Office(plain, plain.package(plain.train(plain.commit(ROWS))), tmp_path / "trust")
     assert office.check() is None
     with pytest.raises(Invalid, match="brings no code"):
         office.give()

@@ -73,7 +73,9 @@ class Served:
     def __init__(self, name: str, folder: Path) -> None:
         self.case, self.lab, self.own = CASES[name], Lab(folder), folder / "own.npy"
         shutil.copy(HERE / "models" / f"{name}.py", folder / "train.py")
-        self.lab.doors["compute"] = LocalCompute(child_environment({}))
+        processes = LocalCompute(child_environment({}))
+        if self.case.needs[0] != "sklearn":  # which this process has imported already
+            self.lab.doors["compute"] = processes
         params: dict[str, Any] = {"own": str(self.own), "rows": ROWS}
         self.lab.manifest = Manifest(
             service="late", train=TrainSection(params=params, warm_start=self.case.net),
@@ -83,6 +85,7 @@ class Served:
         self.frame = frame.filter(pl.col("late").is_not_null()).gather_every(80)
         self.model = self.lab.train(self.lab.commit(self.frame))
         self.package = self.lab.package(self.model)
+        self.lab.doors["compute"] = processes
         self.folder = folder / "packages" / self.package.ref.digest
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

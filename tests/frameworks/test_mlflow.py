@@ -146,6 +146,16 @@ def test_a_pickle_is_refused_and_never_opened(
     assert not (tmp_path / "opened").exists()
 
 
+@pytest.mark.parametrize(("store", "status", "told"), [
+    ("http://ann:s3cret@127.0.0.1:1", 5, "//***@127.0.0.1:1"), ("mysql://ann:s3cret@127.0.0.1:1/x", 3, "No module named")])  # fmt: skip
+def test_a_store_that_does_not_open_is_told_without_its_login(
+    project: Path, capsys: pytest.CaptureFixture[str], store: str, status: int, told: str
+) -> None:
+    assert main(["import", "mlflow:models:/trips/1", "--tracking", store, "-C", str(project)]) == status
+    error = capsys.readouterr().err
+    assert told in error and "s3cret" not in error
+
+
 def test_a_package_goes_out_and_mlflow_loads_and_asks_it(
     project: Path, store: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

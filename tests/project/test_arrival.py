@@ -122,6 +122,8 @@ def test_a_key_that_is_given_is_the_only_one(
     assert main(["import", str(layout), *here]) == 2
     assert main(["import", str(layout), "--key", str(tmp_path / "wrong.pub"), *here]) == 2
     assert "whom nobody here trusts" in capsys.readouterr().err
+    assert main(["import", str(tmp_path / "right.pub"), "--key", str(tmp_path / "right.pub"), *here]) == 2
+    assert "--key speaks of images" in capsys.readouterr().err, "a key that nobody heeds is not taken"
     assert main(["import", str(layout), "--key", str(tmp_path / "right.pub"), "--json", *here]) == 0
     assert msgspec.json.decode(capsys.readouterr().out)["signer"] == ""
 

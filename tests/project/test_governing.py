@@ -80,6 +80,12 @@ def test_only_an_admin_invites_and_only_whom_there_is(project: Project) -> None:
         project.invite_person("eve", [], "2d", "9d")
     with pytest.raises(Invalid, match="invitation"):
         project.invite_person("bob", [], "0s", "9d")
+    for lasts, grants in (("soon", "9d"), ("2d", "0s")):
+        with pytest.raises(Invalid):
+            project.invite_person("eve", ["viewer"], lasts, grants)
+    with pytest.raises(Invalid):
+        project.add_person("eve", ["viewer"], "0s")
+    assert "eve" not in project.identity.people, "who got nothing is nobody"
     with pytest.raises(Missing, match="no invitation"):
         identity.take(project.records, project.clock, bob.split("_")[1])
     refused(project, bob, lambda: project.invite_person("eve", ["viewer"], "2d", "9d"))
@@ -93,6 +99,8 @@ def test_a_lost_admin_comes_back_loudly(
     for name, reason, error in (("ann", " ", Invalid), ("bob", "x", Conflict), ("eve", "x", Missing)):
         with pytest.raises(error):
             project.recover(name, reason, "1d")
+    with pytest.raises(Invalid):
+        project.recover("ann", "a token that is good for nothing", "0s")
     monkeypatch.setenv("FAIRLEAD_TOKEN", "")
     monkeypatch.setenv("FAIRLEAD_ACTOR", "root")
     assert main(["people", "recover", "ann", "--reason", "the laptop is lost", "-C", str(tmp_path)]) == 0

@@ -83,12 +83,16 @@ class Den(Ground):
         (self.root / "fairlead.yaml").write_text("secret: canary")
         self.start(keys={HERE: self.signer.key}, replica_memory_mb=128, **changes)
 
+    def serves(self, ref: Ref) -> bool:
+        """Whether its replicas come up."""
+        self.publish(ref)
+        self.begin()
+        return bool(self.known(ref, "replicas"))
+
     def refusal(self, ref: Ref) -> str:
         """Why a package is not served, beside one that goes on answering."""
         good = self.package("sum", name="m")
-        self.publish(good)
-        self.begin()
-        assert self.known(good, "replicas")
+        assert self.serves(good)
         self.publish(ref)
         reason = str(self.known(ref, "reason"))
         assert self.ask(ROW)[1]["package"] == str(good)
@@ -111,9 +115,7 @@ def attacked(den: Den) -> list[str]:
     """What a hostile package gained: while it was opened ("opening"), and while it answered."""
     ref = den.own(HOSTILE)
     den.trust(ref)
-    den.publish(ref)
-    den.begin()
-    assert den.known(ref, "replicas")
+    assert den.serves(ref)
 
     def gains(number: int) -> bool:
         status, said = den.ask({**ROW, "distance": ACTS, "hour": number})
@@ -148,9 +150,7 @@ def test_opened_outside_a_tight_sandbox_it_forks(den: Den) -> None:
     """The twin."""
     ref = den.own(FORKS)
     den.trust(ref)
-    den.publish(ref)
-    den.begin()
-    assert den.known(ref, "replicas")
+    assert den.serves(ref)
 
 
 def test_nobody_trusts_it(den: Den) -> None:
@@ -203,9 +203,7 @@ def test_without_the_signature_it_would(den: Den) -> None:
     """The twin."""
     ref = den.own(KIND)
     forged(den, ref)
-    den.publish(ref)
-    den.begin()
-    assert den.known(ref, "replicas")
+    assert den.serves(ref)
 
 
 @pytest.mark.security

@@ -116,7 +116,7 @@ def desk(provider: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[De
 
     made = Desk(Plant(tmp_path_factory.mktemp("desk")), provider)
     made.plant.publish(made.package())
-    made.plant.start(chat=True, sticky_by="user", env={"HELPDESK_KEY": KEY, "WRONG_KEY": OTHER})
+    made.plant.start(chat=True, sticky_by="user", durability="fsync", env={"HELPDESK_KEY": KEY, "WRONG_KEY": OTHER})
     yield made
     assert made.plant.stop() == 0
 
@@ -217,9 +217,14 @@ def test_whose_fault_a_refused_question_is(desk: Desk) -> None:
     status, told = desk.ask()
     assert (status, told["error"]["message"]) == (400, "this question is not for me")
     assert len(desk.plant.rows()) == before, "no failure of a package"
+    desk.release(choosy, Arm(desk.package("too-choosy"), 0.0, mirror=1.0))
+    count, before = desk.seen()["requests"], len(desk.plant.rows())
+    assert desk.ask()[0] == 400
+    desk.plant.wait(lambda: desk.seen()["requests"] == count + 2)
     desk.release(baseline, Arm(choosy, 0.0), pins={"ann": choosy})
     status, answer = desk.ask(user="ann")
     assert status == 200 and answer["fallback"]
+    assert {r["id"] for r in desk.plant.rows()[before:]} == {answer["id"]}, "nor of the shadow's"
     desk.plant.wait(lambda: [r["package"] for r in desk.rows(answer["id"]) if r["error"]] == [str(choosy)])
     status, told = desk.ask(messages=[])
     assert (status, told["error"]["pointer"]) == (422, "/messages")
@@ -258,8 +263,7 @@ def test_a_shadow_is_asked_and_not_heard(desk: Desk) -> None:
     assert twin["package"] == str(shadow) and twin["output"][2] == 2
 
 
-def test_old_pipelining_and_half_closed_callers_get_their_streams(desk: Desk) -> None:
-    desk.release(desk.package("stand-in-slow"))
+def test_old_pipelining_and_half_closed_callers_get_their_streams(desk: Desk, good: Ref) -> None:
     body = json.dumps({**ASKED, "stream": True}).encode()
     asked = b"POST %b HTTP/%b\r\nhost: localhost\r\n%bcontent-length: %d\r\n\r\n%b"
     old = desk.plant.speak(asked % (PATH.encode(), b"1.0", b"", len(body), body))
@@ -268,6 +272,7 @@ def test_old_pipelining_and_half_closed_callers_get_their_streams(desk: Desk) ->
     first = asked % (PATH.encode(), b"1.1", b"", len(body), body)
     last = b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
     both = desk.plant.speak(first + last)
+    desk.release(desk.package("stand-in-slow"))
     with desk.open() as line:
         line.shutdown(socket.SHUT_WR)  # It says no more, and still listens.
         heard = b"".join(iter(lambda: line.recv(65536), b""))

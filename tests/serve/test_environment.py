@@ -12,20 +12,22 @@ from sklearn.preprocessing import SplineTransformer
 
 from fairlead.core.ref import Ref
 from fairlead.flavors import frameworks
+from fairlead.flavors.environment import FILE
 from tests.serve.conftest import ROW, Plant
 
 
-def splines(plant: Plant, spoil: str = "") -> Ref:
-    """A real package in skops form; `spoil`: the version of scikit-learn that it names."""
-    made = plant.root / f"model{spoil}"
+def splines(plant: Plant) -> dict[str, bytes]:
+    """A real model in skops form, by file."""
+    made = plant.root / "model"
     made.mkdir()
     rows = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
     model = make_pipeline(SplineTransformer(), LogisticRegression()).fit(rows, (rows[:, 0] > 0).astype(int))
     assert frameworks.export(model, rows, "binary", 2, made)[0] == "skops"
-    if spoil:
-        file = made / "environment.json"
-        file.write_text(file.read_text().replace('"scikit-learn":"1', f'"scikit-learn":"{spoil}'))
-    files = {p.name: p.read_bytes() for p in made.iterdir()}
+    return {p.name: p.read_bytes() for p in made.iterdir()}
+
+
+def laid(plant: Plant, files: dict[str, bytes]) -> Ref:
+    """The package of these files, where it is served from."""
     ref = plant.package(name="m", flavor="skops", files={n: sha256(d).hexdigest() for n, d in files.items()})
     for name, data in files.items():
         (plant.state / "packages" / ref.digest / name).write_bytes(data)
@@ -40,7 +42,9 @@ def plant(tmp_path: Path) -> Iterator[Plant]:
 
 
 def test_another_version_is_refused_and_the_old_package_answers(plant: Plant) -> None:
-    ours, others = splines(plant), splines(plant, spoil="0")
+    files = splines(plant)
+    lock = files[FILE].replace(b'"scikit-learn":"1', b'"scikit-learn":"0')
+    ours, others = laid(plant, files), laid(plant, files | {FILE: lock})
     plant.publish(ours)
     plant.start()
     plant.wait(lambda: plant.status()["packages"][str(ours)]["state"] == "ready")

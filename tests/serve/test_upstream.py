@@ -1,6 +1,8 @@
 """The way to a provider: kept connections, broken answers, and bodies of any shape."""
 
 import asyncio
+import socket
+import struct
 from contextlib import suppress
 
 import pytest
@@ -14,10 +16,10 @@ OK = b"HTTP/1.1 200 OK\r\n"
 PIECE = b'data: {"choices": [{"delta": {"content": "hi"}}]}\n\n'
 
 
-def asked(answers: list[bytes], times: int = 1, *, hold: bool = False) -> tuple[list[str], int]:
+def asked(answers: list[bytes], times: int = 1, *, hold: bool = False, reset: bool = False) -> tuple[list[str], int]:
     """What `times` questions meet at a server that says `answers` on each connection and then closes
-    it, or keeps it open (`hold`); and how many connections it took."""
-    connections = 0
+    it, keeps it open (`hold`) or resets it in the middle of the body (`reset`); and how many connections it took."""
+    connections, begun = 0, asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal connections
@@ -28,6 +30,10 @@ def asked(answers: list[bytes], times: int = 1, *, hold: bool = False) -> tuple[
                 writer.write(answer)
             if hold:
                 await reader.read()
+        if reset:
+            line = writer.get_extra_info("socket")
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            await begun.wait()
         writer.close()
         with suppress(ConnectionError):
             await writer.wait_closed()
@@ -39,6 +45,7 @@ def asked(answers: list[bytes], times: int = 1, *, hold: bool = False) -> tuple[
         for _ in range(times):
             try:
                 async with asyncio.timeout(5), upstream.post("/chat/completions", b"{}", "key") as answer:
+                    begun.set()
                     if answer.headers.get(b"content-type") == b"text/event-stream":
                         heard = Heard()
                         async for _ in pieces(answer, heard):
@@ -85,6 +92,36 @@ def test_a_connection_is_kept_and_one_that_went_stale_is_replaced() -> None:
     assert asked([whole] * 3, 3) == (["hi"] * 3, 1)
     assert asked([whole], 3) == (["hi"] * 3, 3)
     assert asked([chunked(PIECE + b"data: [DONE]\n\n")] * 2, 2) == (["hi"] * 2, 1)
+
+
+@pytest.mark.parametrize("answer", [OK + b"content-length: 200\r\n\r\nhi", chunked(PIECE, b"")])
+def test_a_connection_that_is_reset_is_a_broken_answer(answer: bytes) -> None:
+    """In the middle of the body too: then somebody else can still answer."""
+    (found,), _ = asked([answer], reset=True)
+    assert found == "the connection broke: Connection reset by peer"
+
+
+def test_what_ends_behind_the_last_use_is_not_kept() -> None:
+    ended: asyncio.Future[bytes]
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n{}")
+        writer.write(OK + b"content-length: 2\r\n\r\nhi")
+        ended.set_result(await reader.read())
+        writer.close()
+
+    async def run() -> bytes:
+        nonlocal ended
+        ended = asyncio.get_running_loop().create_future()
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            upstream = Upstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", allow_private=True)
+            async with asyncio.timeout(5):
+                async with upstream.post("/chat/completions", b"{}", "") as answer:
+                    upstream.close()
+                    assert await answer.whole(100) == b"hi"
+                return await ended
+
+    assert asyncio.run(run()) == b""
 
 
 def test_a_stream_is_over_when_it_says_so() -> None:

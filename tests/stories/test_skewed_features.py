@@ -2,14 +2,17 @@
 
 import fcntl
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from msgspec import json
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from fairlead import jobs
 from fairlead.adapters.clock import SharedClock
 from fairlead.api.present.dossier import Dossier, dossier
 from fairlead.api.present.rollout import seen
@@ -19,6 +22,7 @@ from fairlead.core.event import Event
 from fairlead.core.journal import HEADER, Batch, frame
 from fairlead.core.ref import Ref, canonical
 from fairlead.core.release import Phase, Release
+from fairlead.errors import Invalid
 from fairlead.project import Project
 from fairlead.settings import Settings
 
@@ -38,6 +42,14 @@ def train(data, params):
     return LogisticRegression(C=params.get("C", 1.0)).fit(data.X, data.y)
 """
 NOW, MINUTE, PUMPS = 1_700_000_000.0, 60.0, [f"p{i}" for i in range(40)]
+
+
+class Here:
+    """Compute without a process: the same job, in this interpreter."""
+
+    def run(self, job: Sequence[str], workdir: Path, env: Mapping[str, str]) -> None:
+        if jobs.main(job):
+            raise Invalid(f"{job[0]} failed")
 
 
 class Pumps:
@@ -102,15 +114,20 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "fairlead.yaml").write_text(MANIFEST)
     (root / "train.py").write_text(TRAIN)
     SharedClock.create(root / "clock", NOW)
-    with Project.open(root, Settings(clock=root / "clock", actor="tester")) as project:
+    path = list(sys.path)
+    with threadpool_limits(1), Project.open(root, Settings(clock=root / "clock", actor="tester")) as project:
+        project.compute = Here()
         project.snapshot()
         for _ in range(2):
+            sys.modules.pop("train", None)
             package = project.package(project.train().ref).ref
             (root / "train.py").write_text(TRAIN.replace("1.0", "0.5"))
             if project.records.service("pumps") is None:
                 project.start_release(package, project.plan("replace"), force="the first")
                 project.tick()
         (root / "candidate").write_text(str(package))
+    sys.path[:] = path
+    sys.modules.pop("train", None)
     return root
 
 

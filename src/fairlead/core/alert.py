@@ -20,10 +20,10 @@ __all__ = ["ANY", "GLASS", "Alert", "Alerts", "Figure", "Notice", "Post", "Refus
 ANY = "*"
 """A silence for every monitor."""
 GLASS = "break-glass"
-RECOVERY = "recovery"
-"""Monitors whose alerts nobody can silence: a release without approval, an admin's token made anew."""
 """The alert of a release that was started without approval: no silence covers it, and only a
 review by somebody else ends it."""
+RECOVERY = "recovery"
+"""The alert of an admin's token that was made anew: no silence covers it either."""
 SHORT = 12
 """Digits of a digest that people compare."""
 

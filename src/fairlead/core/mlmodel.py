@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from fairlead.core.artifact import PackageSpec
+from fairlead.core.ref import UNREADABLE
 from fairlead.errors import Invalid
 
 __all__ = ["Brought", "Form", "brought", "document"]
@@ -40,7 +41,11 @@ def brought(said: Mapping[str, Any]) -> Brought:
             return Brought(form=form, file=_plain(file), columns=columns, run=run, model=model)
     names = [n for n in flavors if n != "python_function"]
     flavor = names[0] if names else "pyfunc"
-    kind = str(flavors.get(flavor, {}).get("serialization_format") or "its own code")
+    match flavors.get(flavor):
+        case {"serialization_format": str(kind)}:
+            pass
+        case _:
+            kind = "its own code"
     why = f"a {kind}, which runs code when it is opened" if kind in PICKLED else f"{kind} of flavor {flavor}"
     raise Invalid(f"the model is {why}: it is not opened here", hint=REMEDY.format(flavor=flavor))
 
@@ -60,7 +65,7 @@ def _safe(name: str, facts: Any) -> tuple[Form, str] | None:
 
 
 def _plain(file: str) -> str:
-    if "/" in file or "\\" in file or file.startswith("."):
+    if not file or "/" in file or "\\" in file or file.startswith("."):
         raise Invalid(f"the MLmodel file names {file!r:.80}", hint="a model is a file beside it")
     return file
 
@@ -70,9 +75,9 @@ def _columns(signature: Any) -> tuple[str, ...]:
     text = signature.get("inputs") if isinstance(signature, dict) else None
     try:
         inputs = msgspec.json.decode(text) if isinstance(text, str) else []
-    except msgspec.DecodeError:
+    except UNREADABLE:
         inputs = []
-    names = [i.get("name") for i in inputs if isinstance(i, dict) and i.get("type") != "tensor"]
+    names = [i.get("name") for i in (inputs if isinstance(inputs, list) else ()) if isinstance(i, dict) and i.get("type") != "tensor"]
     return tuple(n for n in names if isinstance(n, str)) if all(names) else ()
 
 

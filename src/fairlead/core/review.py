@@ -11,7 +11,7 @@ from fairlead.core.manifest import Manifest
 from fairlead.core.ref import Ref
 from fairlead.core.rule import Bound
 
-__all__ = ["Changed", "Finding", "Kind", "Review", "finding", "sorted_out", "sources"]
+__all__ = ["MANIFEST", "Changed", "Finding", "Kind", "Review", "finding", "sorted_out", "sources"]
 
 Kind = Literal["data", "code", "manifest"]
 

@@ -27,6 +27,10 @@ KEPT, EACH = 2_000, 40
 """Served rows that are remembered, and how many of a minute: at least fifty minutes of a busy service."""
 
 
+LATE = 60
+"""Minutes by which rows of another gateway may be older than those before; of more, a clock was set back."""
+
+
 class Skew(Struct, frozen=True, kw_only=True):
     """Of `n` served values of a feature, how many were `wrong`, how many others were right before a
     `late` fact came, and how many were `missing` though the facts have them. `example`: the id of
@@ -50,13 +54,15 @@ class Served:
     def add(self, answers: Answers, chosen: NDArray[np.bool_], columns: Sequence[str]) -> None:
         """Remember `columns` (entities and features) of evenly spaced chosen rows."""
         places = np.flatnonzero(chosen)
-        minute = float(answers.at[places].max()) // 60 if len(places) else -inf
-        if minute > self._minute:
+        if not len(places):
+            return
+        minute = float(answers.at[places].max()) // 60
+        if not 0 <= self._minute - minute <= LATE:
             self._minute, self._room = minute, EACH
         if len(places) > self._room:
             places = places[np.linspace(0, len(places) - 1, self._room).astype(np.intp)]
         self._room -= len(places)
-        values = answers.values(columns, places.tolist()) if len(places) else []
+        values = answers.values(columns, places.tolist())
         for i, place in enumerate(places.tolist()):
             row = {n: column[i] for n, column in zip(columns, values, strict=True)}
             self.rows.append(row | {AT: float(answers.at[place]), ID: answers.ids[place]})

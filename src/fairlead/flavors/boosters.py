@@ -1,6 +1,6 @@
 """Gradient boosting of LightGBM and XGBoost: as ONNX where that is exact, else in their own safe forms."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,15 +14,17 @@ from fairlead.core.weights import check_form
 from fairlead.errors import Corrupt, Invalid, Missing
 from fairlead.flavors import lightgbm, xgboost
 from fairlead.flavors import onnx as runtime
+from fairlead.flavors.files import Files, read
 from fairlead.flavors.forest import graph
 from fairlead.flavors.scores import scores
 
-__all__ = ["LIBRARIES", "answers", "export", "recall", "remember", "scorer"]
+__all__ = ["LIBRARIES", "STATES", "answers", "export", "recall", "remember", "scorer"]
 
 LIBRARIES: dict[str, ModuleType] = {"lightgbm": lightgbm, "xgboost": xgboost}
 """By the name of the flavor, which is that of the library."""
+STATES: dict[str, ModuleType] = {"state.lightgbm": lightgbm, "state.ubj": xgboost}
+"""By the file that a training begins with."""
 Matrix = NDArray[np.float32]
-Files = Path | Mapping[str, bytes]
 
 
 def export(
@@ -69,10 +71,7 @@ def scorer(
     """Open what the library saved: [n, width] float32 -> scores [n, k], in one thread. Raises
     Missing (file, library), Corrupt."""
     library = LIBRARIES[flavor]
-    try:
-        data = (files / library.FILE).read_bytes() if isinstance(files, Path) else files[library.FILE]
-    except (FileNotFoundError, KeyError):
-        raise Missing(f"no model file {library.FILE}", hint="package the model again") from None
+    data = read(files, library.FILE)
     check_form(library.FILE, data[:16])
     made = library.opened(data)
 
@@ -87,22 +86,18 @@ def scorer(
 
 def remember(estimator: Any, folder: Path) -> None:
     """Write the booster, for a training that goes on from it."""
-    library = LIBRARIES[_flavor(estimator)]
+    name, library = next((n, m) for n, m in STATES.items() if m is LIBRARIES[_flavor(estimator)])
     data = library.native(library.booster(estimator))
-    check_form(library.FILE, data)
-    (folder / _state(library)).write_bytes(data)
+    check_form(name, data)
+    (folder / name).write_bytes(data)
 
 
 def recall(folder: Path) -> Any:
     """The booster that `remember` wrote, for `init_model` or `xgb_model`. Raises Missing, Corrupt."""
-    for library in LIBRARIES.values():
-        if (path := folder / _state(library)).exists():
-            return library.opened(path.read_bytes())
+    for name, library in STATES.items():
+        if (folder / name).exists():
+            return library.opened(read(folder, name))
     raise Missing("no booster to begin with", hint="train without train.warm_start once")
-
-
-def _state(library: Any) -> str:
-    return str(library.FILE).replace("model", "state")
 
 
 def _flavor(estimator: Any) -> Any:

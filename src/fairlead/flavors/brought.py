@@ -3,6 +3,7 @@
 A job runs this file as if it were somebody's train.py, with the model beside it.
 """
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,20 @@ def opened(path: Path, form: Form) -> Any:
         model = onnx.load_model_from_string(data)
     except DecodeError as error:
         raise Corrupt(f"{path.name} is no ONNX model: {error}", hint="log the model again") from None
-    if any(w.external_data for w in model.graph.initializer):
+    if any(t.external_data for t in _tensors(model)):
         raise Invalid(f"{path.name} keeps its weights in other files", hint="save it as one file")
     return model
+
+
+def _tensors(part: Any) -> Iterator[Any]:
+    """Every tensor in an ONNX model: those of inner graphs, of functions and of attributes, too."""
+    for field, held in part.ListFields():
+        if field.message_type is not None:
+            for inner in held if isinstance(held, Sequence) else [held]:
+                if field.message_type.name == "TensorProto":
+                    yield inner
+                else:
+                    yield from _tensors(inner)
 
 
 def _renumber(model: Any, classes: tuple[str, ...]) -> None:

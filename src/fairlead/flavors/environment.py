@@ -9,7 +9,8 @@ import msgspec
 
 from fairlead.core.artifact import Flavor
 from fairlead.core.ref import canonical
-from fairlead.errors import Corrupt, Invalid
+from fairlead.errors import Corrupt, Invalid, Missing
+from fairlead.flavors.files import Files, read
 
 __all__ = ["FILE", "LIBRARIES", "demand", "record"]
 
@@ -30,15 +31,13 @@ def record(folder: Path, names: Iterable[str]) -> None:
     (folder / FILE).write_bytes(canonical(_installed(names)))
 
 
-def demand(files: Path | Mapping[str, bytes]) -> None:
+def demand(files: Files) -> None:
     """Hold what is installed here to what was written down. A package of before has no such file
     and is opened as it is. Raises Invalid naming what differs, Corrupt."""
     try:
-        data = (files / FILE).read_bytes() if isinstance(files, Path) else files[FILE]
-    except (FileNotFoundError, KeyError):
+        wanted = msgspec.json.decode(read(files, FILE), type=dict[str, str])
+    except Missing:
         return
-    try:
-        wanted = msgspec.json.decode(data, type=dict[str, str])
     except msgspec.DecodeError as error:
         raise Corrupt(f"{FILE} cannot be read: {error}", hint="package the model again") from None
     here = _installed(n for n in wanted if n != PYTHON)

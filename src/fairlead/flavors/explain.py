@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,7 @@ from fairlead.core.encoding import Encoding
 from fairlead.core.shapley import DEEPEST, Explained, Trees, gradients, permutations
 from fairlead.errors import Missing
 from fairlead.flavors.net import PRODUCER
-
-if TYPE_CHECKING:
-    pass
+from fairlead.flavors.onnx import FILE
 
 __all__ = ["Explainer"]
 
@@ -72,7 +70,7 @@ class Explainer:
         """The trees that provably are this model, if there are any, and the space they add up in."""
         wanted = self._scorer(self._background).astype(np.float64)
         mine = wanted[:, self._output]
-        found = list(_ensembles(folder / "model.onnx", self._owner)) if (folder / "model.onnx").exists() else []
+        found = list(_ensembles(folder / FILE, self._owner)) if (folder / FILE).exists() else []
         raw = np.stack([t.answers(self._background) for t in found], axis=1) if found else np.empty((len(mine), 0))
         for place, trees in enumerate(found):
             for space, link in _LINKS.items():
@@ -122,10 +120,11 @@ def _ensembles(path: Path, owner: NDArray[np.int64]) -> Iterator[Trees]:
 
 def _net(folder: Path) -> bool:
     """Whether the model is a graph that PyTorch or Keras made."""
+    if not (path := folder / FILE).exists():
+        return False
     import onnx
 
-    path = folder / "model.onnx"
-    return path.exists() and onnx.load(path).producer_name == PRODUCER
+    return bool(onnx.load(path).producer_name == PRODUCER)
 
 
 def _ensemble(given: dict[str, Any], kind: str, output: int, owner: NDArray[np.int64]) -> Trees | None:

@@ -1,16 +1,17 @@
 """Forests: trees of any library as the attributes of one ONNX node, and the graph around it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fairlead.errors import Invalid
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["FIELDS", "OPSETS", "Forest", "graph"]
+__all__ = ["OPSETS", "Forest", "floor32", "graph"]
 
 OPSETS = {"": 18, "ai.onnx.ml": 3}
 """Operator sets of every graph written here: old enough for every runtime that is still alive."""
@@ -49,7 +50,7 @@ class Forest:
             node, fresh = (node, fresh) if last else (fresh, fresh + 1)
         return fresh
 
-    def attributes(self, outputs: int, base: Sequence[float]) -> dict[str, Any]:
+    def attributes(self, outputs: int, base: Iterable[float]) -> dict[str, Any]:
         """Of the TreeEnsembleRegressor that gives the raw sums [rows, outputs]; `base` is added."""
         made: dict[str, Any] = {f"nodes_{name}": column for name, column in self._nodes.items()}
         made |= {f"target_{name}": column for name, column in self._leaves.items()}
@@ -59,6 +60,15 @@ class Forest:
     def _node(self, *cells: object) -> None:
         for name, cell in zip(FIELDS, cells, strict=True):
             self._nodes[name].append(cell)
+
+
+def floor32(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The largest float32 <= each value, so that x <= value decides alike for every float32 x."""
+    with np.errstate(over="ignore"):
+        near = values.astype(np.float32)
+    above = near.astype(np.float64) > values
+    near[above] = np.nextafter(near[above], np.float32(-np.inf))
+    return near
 
 
 def graph(attributes: dict[str, Any], links: Sequence[str], width: int) -> "onnx.ModelProto":

@@ -16,6 +16,7 @@ from fairlead.errors import Invalid
 from fairlead.flavors import boosters, environment, graphs, keras, python, river, sklearn, torch
 from fairlead.flavors.environment import demand
 from fairlead.flavors.explain import Explainer as explainer
+from fairlead.flavors.files import Files
 from fairlead.flavors.python import declared
 from fairlead.flavors.table import fit_encoding, transform
 
@@ -24,8 +25,6 @@ __all__ = ["Framework", "answers", "declared", "demand", "explainer", "export", 
 """As a module this is a `flow.job.Flavors`."""
 
 Scores = NDArray[np.float32]
-Files = Path | Mapping[str, bytes]
-"""The files of a model: a folder, or their bytes by name."""
 
 
 class Framework(Protocol):
@@ -60,8 +59,9 @@ FRAMEWORKS: Mapping[str, Framework] = {"fairlead": python, "keras": keras.models
 """By the top-level package in which a class is defined; nearest in the order of inheritance."""
 OTHERWISE: Framework = sklearn
 """Estimators of no known framework are read as scikit-learn's, whose interface many keep."""
-STATES: Mapping[str, Framework] = {net.state: net for net in (keras.models, torch.modules)} | {
-    "state.lightgbm": boosters, river.STATE: river, "state.skops": sklearn, "state.ubj": boosters}
+STATES: Mapping[str, Framework] = {
+    keras.models.state: keras.models, torch.modules.state: torch.modules, river.STATE: river, sklearn.STATE[0]: sklearn,
+    **dict.fromkeys(boosters.STATES, boosters)}
 """By a file that `remember` of that framework writes."""
 SEEDS = {"keras": keras.seed, "tensorflow": keras.seed, "torch": torch.seed}
 """By the package that draws; Python and NumPy are seeded by the job itself."""

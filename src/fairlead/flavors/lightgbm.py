@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairlead.errors import Corrupt, Invalid, Missing
-from fairlead.flavors.forest import Forest
-from fairlead.flavors.trees import floor32
+from fairlead.flavors.forest import Forest, floor32
 
 __all__ = ["FILE", "booster", "exact", "native", "opened", "raw", "width"]
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairlead.errors import Corrupt, Invalid, Missing
+from fairlead.flavors.files import read
 
 __all__ = ["FILE", "UNABLE", "Scorer", "refusals"]
 
@@ -28,7 +29,7 @@ class Scorer:
             raise Missing(
                 "onnxruntime is not installed", hint='pip install "fairlead[serve]"'
             ) from None
-        data = model if isinstance(model, bytes) else _read(model)
+        data = model if isinstance(model, bytes) else read(model.parent, model.name)
         ort.disable_telemetry_events()
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
@@ -67,9 +68,3 @@ def refusals() -> tuple[type[Exception], ...]:
     return (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf,
             state.NotImplemented, state.NoModel, state.RuntimeException, state.NotFound)  # fmt: skip
 
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise Missing(f"no model file {path.name}", hint="package the model again") from None

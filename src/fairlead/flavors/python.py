@@ -24,6 +24,7 @@ from fairlead.core.proof import Proof, compare
 from fairlead.core.weights import check_form
 from fairlead.errors import Corrupt, Invalid, Missing
 from fairlead.flavors import environment
+from fairlead.flavors.files import Files, read
 from fairlead.flavors.scores import scores
 
 __all__ = ["FILE", "Bundle", "Declared", "Folder", "answers", "bundle", "declared", "export", "recall", "remember",
@@ -33,7 +34,6 @@ FILE, MAGIC = "model.python", b"FLPY1\n"
 MOST = 1 << 30
 """Bytes that the state may have."""
 Matrix = NDArray[np.float32]
-Files = Path | Mapping[str, bytes]
 
 
 class Bundle(Struct, frozen=True, kw_only=True):
@@ -131,10 +131,7 @@ def answers(made: Declared, rows: Matrix, task: Task, classes: int) -> Matrix:
 
 def bundle(files: Files) -> Bundle:
     """Read the file; nothing in it is run. Raises Missing, Corrupt."""
-    try:
-        data = (files / FILE).read_bytes() if isinstance(files, Path) else files[FILE]
-    except (FileNotFoundError, KeyError):
-        raise Missing(f"no model file {FILE}", hint="package the model again") from None
+    data = read(files, FILE)
     check_form(FILE, data[:16])
     try:
         return msgspec.msgpack.decode(memoryview(data)[len(MAGIC) :], type=Bundle)

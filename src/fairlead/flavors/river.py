@@ -10,10 +10,9 @@ from fairlead.core.artifact import Flavor, Task
 from fairlead.core.proof import Proof, compare
 from fairlead.errors import Invalid, Missing
 from fairlead.flavors import onnx as runtime
-from fairlead.flavors.forest import OPSETS, Forest, graph
+from fairlead.flavors.forest import OPSETS, Forest, floor32, graph
 from fairlead.flavors.scores import scores
 from fairlead.flavors.state import read, written
-from fairlead.flavors.trees import floor32
 
 if TYPE_CHECKING:
     import onnx

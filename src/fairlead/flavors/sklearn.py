@@ -1,6 +1,6 @@
 """scikit-learn models: exported to ONNX when that is exact, else kept in skops with its types pinned."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -14,17 +14,14 @@ from fairlead.core.proof import Proof, compare
 from fairlead.errors import Corrupt, Invalid, Missing
 from fairlead.flavors import onnx as runtime
 from fairlead.flavors import trees
-from fairlead.flavors.explain import Explainer as explainer
+from fairlead.flavors.files import Files, read
 from fairlead.flavors.onnx import UNABLE
 from fairlead.flavors.steady import steady
-from fairlead.flavors.table import fit_encoding, transform
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["PROOF_ROWS", "Skops", "answers", "explainer", "export", "fit_encoding", "recall", "remember",
-           "scorer", "transform"]  # fmt: skip
-"""As a module this is a `flow.job.Flavors`."""
+__all__ = ["PROOF_ROWS", "STATE", "Skops", "answers", "export", "opened", "recall", "remember", "scorer"]
 
 PROOF_ROWS = 5_000
 SKOPS_FILE, TYPES_FILE = "model.skops", "types.json"
@@ -34,9 +31,6 @@ TRUSTED = ("sklearn.", "numpy.", "scipy.")
 """Modules whose types a skops file may hold beyond those skops itself trusts."""
 
 Scores = NDArray[np.float32]
-
-Files = Path | Mapping[str, bytes]
-"""The files of a model: a folder, or their bytes by name."""
 
 
 def export(
@@ -72,7 +66,7 @@ def scorer(
     A skops file runs estimator code: open it in a job process only.
     """
     if flavor == "onnx":
-        return runtime.Scorer(_read(files, runtime.FILE), threads=threads)
+        return runtime.Scorer(read(files, runtime.FILE), threads=threads)
     return Skops(files, task, classes)
 
 
@@ -123,23 +117,15 @@ def _opened(files: Files, content: str, pinned: str) -> Any:
     """The estimator in a skops file, with exactly the types pinned beside it."""
     sio = _skops()
     try:
-        types = msgspec.json.decode(_read(files, pinned), type=list[str])
+        types = msgspec.json.decode(read(files, pinned), type=list[str])
         strange = [t for t in types if not t.startswith(TRUSTED)]
         if strange:
             raise Corrupt(f"{pinned} trusts {', '.join(strange)}",
                           hint="only scikit-learn, numpy and scipy types may be trusted")  # fmt: skip
-        return sio.loads(_read(files, content), trusted=types)
+        return sio.loads(read(files, content), trusted=types)
     except (BadZipFile, msgspec.DecodeError, *UNABLE) as error:
         raise Corrupt(f"{content} cannot be opened: {error}",
                       hint="train and package the model again") from None  # fmt: skip
-
-
-def _read(files: Files, name: str) -> bytes:
-    """Raises Missing."""
-    try:
-        return (files / name).read_bytes() if isinstance(files, Path) else files[name]
-    except (FileNotFoundError, KeyError):
-        raise Missing(f"no model file {name}", hint="package the model again") from None
 
 
 def answers(estimator: Any, rows: Scores, task: Task, classes: int) -> Scores:

@@ -124,8 +124,8 @@ class _Reader:
             raise LookupError(f"a class of {module}")
         import_module(module)
         found = getattr(sys.modules[module], name)
-        if not isinstance(found, type):
-            raise LookupError(f"{module}.{name} is no class")
+        if not isinstance(found, type) or found.__module__ != module:  # it may have imported it
+            raise LookupError(f"{module}.{name} is no class of its own")
         return found
 
     def _empty(self, kind: str, *entry: Any) -> Any:

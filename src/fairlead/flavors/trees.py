@@ -1,20 +1,17 @@
 """Exact ONNX trees for scikit-learn's histogram gradient boosting, which no released converter translates."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fairlead.errors import Invalid
-from fairlead.flavors.forest import FIELDS, OPSETS, graph
+from fairlead.flavors.forest import OPSETS, Forest, floor32, graph
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["OPSETS", "attributes", "boosted", "floor32", "links", "model"]
-
-Columns = dict[str, list[Any]]
+__all__ = ["OPSETS", "attributes", "boosted", "links", "model"]
 
 
 def boosted(estimator: object) -> bool:
@@ -23,15 +20,6 @@ def boosted(estimator: object) -> bool:
         "HistGradientBoostingClassifier",
         "HistGradientBoostingRegressor",
     ) and hasattr(estimator, "_predictors")
-
-
-def floor32(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The largest float32 <= each value, so that x <= value decides alike for every float32 x."""
-    with np.errstate(over="ignore"):
-        near = values.astype(np.float32)
-    above = near.astype(np.float64) > values
-    near[above] = np.nextafter(near[above], np.float32(-np.inf))
-    return near
 
 
 def links(estimator: Any) -> tuple[str, ...]:
@@ -53,29 +41,11 @@ def attributes(estimator: Any) -> dict[str, Any]:
     Numeric splits keep their routing exactly (`floor32`); a categorical split becomes a chain of
     equality tests on the raw value, whose end is where a missing or unknown value goes.
     """
-    rows: Columns = {name: [] for name in FIELDS}
-    leaves: dict[str, list[NDArray[Any]]] = {n: [] for n in ("treeids", "nodeids", "ids", "weights")}
-    splits = _Splits(estimator)
-    tree = 0
-    for iteration in estimator._predictors:
-        for target, predictor in enumerate(iteration):
-            nodes = predictor.nodes
-            _append(rows, _numeric(nodes, tree, splits.order))
-            _chain(rows, predictor, tree, splits)
-            ends = np.flatnonzero(nodes["is_leaf"])
-            leaves["treeids"].append(np.full(len(ends), tree))
-            leaves["nodeids"].append(ends)
-            leaves["ids"].append(np.full(len(ends), target))
-            leaves["weights"].append(nodes["value"][ends].astype(np.float32))
-            tree += 1
-    out: dict[str, Any] = {f"nodes_{name}": column for name, column in rows.items()}
-    out |= {f"target_{name}": np.concatenate(parts).tolist() for name, parts in leaves.items()}
-    return out | {
-        "n_targets": estimator.n_trees_per_iteration_,
-        "base_values": estimator._baseline_prediction.ravel().astype(np.float32).tolist(),
-        "aggregate_function": "SUM",
-        "post_transform": "NONE",
-    }
+    forest, splits = Forest(), _Splits(estimator)
+    trees = ((output, tree) for iteration in estimator._predictors for output, tree in enumerate(iteration))
+    for number, (output, tree) in enumerate(trees):
+        _grow(forest, number, tree, output, splits)
+    return forest.attributes(estimator.n_trees_per_iteration_, estimator._baseline_prediction.ravel())
 
 
 def model(estimator: Any, width: int) -> "onnx.ModelProto":
@@ -119,60 +89,18 @@ def _bits(bitsets: NDArray[np.uint32]) -> NDArray[np.bool_]:
     return flags.reshape(len(bitsets), 256).astype(bool)
 
 
-def _numeric(nodes: NDArray[Any], tree: int, order: NDArray[np.int64]) -> Columns:
-    """One ONNX node per node of the tree; categorical splits are replaced afterwards."""
-    leaf = nodes["is_leaf"].astype(bool)
-    return {
-        "treeids": [tree] * len(nodes),
-        "nodeids": list(range(len(nodes))),
-        "featureids": np.where(leaf, 0, order[nodes["feature_idx"]]).tolist(),
-        "modes": np.where(leaf, "LEAF", "BRANCH_LEQ").tolist(),
-        "values": np.where(leaf, np.float32(0), floor32(nodes["num_threshold"])).tolist(),
-        "truenodeids": np.where(leaf, 0, nodes["left"]).tolist(),
-        "falsenodeids": np.where(leaf, 0, nodes["right"]).tolist(),
-        "missing_value_tracks_true": np.where(leaf, 0, nodes["missing_go_to_left"]).tolist(),
-    }
-
-
-def _append(rows: Columns, more: Columns) -> None:
-    for name in FIELDS:
-        rows[name].extend(more[name])
-
-
-def _chain(rows: Columns, predictor: Any, tree: int, splits: _Splits) -> None:
-    """Replace each categorical split of the tree just appended by its chain of equality tests."""
-    nodes = predictor.nodes
-    start = len(rows["nodeids"]) - len(nodes)
-    fresh = len(nodes)
-    for at in np.flatnonzero(nodes["is_categorical"].astype(bool) & ~nodes["is_leaf"].astype(bool)):
-        node = nodes[at]
-        left = _bits(predictor.raw_left_cat_bitsets[node["bitset_idx"]][None, :])[0]
-        goes_left, goes_right = splits.sides(int(node["feature_idx"]), left)
-        if node["missing_go_to_left"]:
-            tested, hit, rest = goes_right, int(node["right"]), int(node["left"])
+def _grow(forest: Forest, tree: int, predictor: Any, output: int, splits: _Splits) -> None:
+    """Add one tree under scikit-learn's own numbers of its nodes."""
+    nodes, fresh = predictor.nodes, len(predictor.nodes)
+    limits = floor32(nodes["num_threshold"]).tolist()
+    for place, node in enumerate(nodes):
+        column, missing = int(node["feature_idx"]), bool(node["missing_go_to_left"])
+        feature, ways = int(splits.order[column]), (int(node["left"]), int(node["right"]))
+        if node["is_leaf"]:
+            forest.leaf(tree, place, output, node["value"])
+        elif not node["is_categorical"]:
+            forest.test(tree, place, feature, "LEQ", limits[place], ways, missing)
         else:
-            tested, hit, rest = goes_left, int(node["left"]), int(node["right"])
-        feature = int(splits.order[node["feature_idx"]])
-        fresh = _tests(rows, (tree, start, int(at), fresh), feature, tested, (hit, rest))
-
-
-def _tests(
-    rows: Columns, where: tuple[int, int, int, int], feature: int, values: Sequence[float],
-    ends: tuple[int, int],
-) -> int:  # fmt: skip
-    """Node `at` becomes ``x == v0 ? hit : x == v1 ? hit : ... rest``; the next free node id."""
-    tree, start, at, fresh = where
-    hit, rest = ends
-    if not values:
-        raise Invalid("a categorical split without categories", hint="report this estimator")
-    for i, value in enumerate(values):
-        follows = rest if i + 1 == len(values) else fresh
-        made = (tree, at, feature, "BRANCH_EQ", value, hit, follows, 0)
-        if i == 0:
-            for name, cell in zip(FIELDS, made, strict=True):
-                rows[name][start + at] = cell
-        else:
-            _append(rows, {name: [cell] for name, cell in zip(FIELDS, made, strict=True)})
-        if i + 1 < len(values):
-            at, fresh = fresh, fresh + 1
-    return fresh
+            left, right = splits.sides(column, _bits(predictor.raw_left_cat_bitsets[node["bitset_idx"]][None, :])[0])
+            tested, ways = (right, ways[::-1]) if missing else (left, ways)
+            fresh = forest.member(tree, place, feature, tested, ways, False, fresh)

@@ -43,7 +43,7 @@ def measure(
     assert isinstance(spec, PackageSpec), "only packages answer"
     for one in asked:
         try:
-            lived.append(as_read(one, spec, hidden, records))
+            lived.append(as_read(one, spec, hidden, records, clock))
         except FairleadError:
             continue
     if len(lived) < ENOUGH:

@@ -32,7 +32,7 @@ from fairlead.flow.measure import (
 )
 from fairlead.flow.rows import ROW, Table, fetch, halves, numbers_of, read, seconds_of, table_of
 from fairlead.flow.trust import at_home
-from fairlead.ports import Blobs, Compute, Records
+from fairlead.ports import Blobs, Clock, Compute, Records
 
 if TYPE_CHECKING:
     import polars as pl
@@ -86,7 +86,7 @@ class Evaluated(Struct, frozen=True, kw_only=True):
 def evaluate(
     model: Artifact, baseline: Artifact | None, *, slices: Sequence[str] = (), entity: str = "",
     known_at: str = "", level: float = 0.95, attributed: bool = False, records: Records, blobs: Blobs,
-    compute: Compute, jobs: Path,
+    compute: Compute, clock: Clock, jobs: Path,
 ) -> tuple[Evidence, ...]:  # fmt: skip
     """Evidence about `model` on the rows held out when it was trained, in a process of its own.
 
@@ -99,7 +99,7 @@ def evaluate(
     if other is not None and asks(spec) != asks(other):
         raise Invalid(f"{model.ref.short} answers {asks(spec)}, the baseline {asks(other)}",
                       hint="a model with another task needs a service of its own")  # fmt: skip
-    at_home(records, model, *([] if baseline is None else [baseline]))
+    at_home(records, clock, model, *([] if baseline is None else [baseline]))
     with workspace(jobs) as folder:
         candidate = _arm(model, spec, "candidate", known_at, records, blobs, folder)
         arm = None

@@ -99,7 +99,7 @@ def explain(
     known = stored(asked, records, blobs)
     if known is not None:
         return known
-    [made] = computed([as_read(asked, spec, hidden, records)], asked.package, folder, compute, jobs)
+    [made] = computed([as_read(asked, spec, hidden, records, clock)], asked.package, folder, compute, jobs)
     _keep(asked, EXPLAINED, {"blob": blobs.put(canonical(made)), "method": made.method}, records, clock, actor)
     return made
 
@@ -116,7 +116,7 @@ def explain_all(
     rows: list[tuple[Prediction, Row]] = []
     for one in asked:
         try:
-            rows.append((one, as_read(one, spec, hidden, records)))
+            rows.append((one, as_read(one, spec, hidden, records, clock)))
         except FairleadError as error:
             give_up(one, str(error), records, clock, actor)
     made: Sequence[Explanation] = ()
@@ -169,10 +169,10 @@ def orphans(log: PredictionLog, records: Records, blobs: Blobs, before: float = 
                 yield event.body["blob"]
 
 
-def as_read(asked: Prediction, spec: PackageSpec, hidden: Collection[str], records: Records) -> Row:
+def as_read(asked: Prediction, spec: PackageSpec, hidden: Collection[str], records: Records, clock: Clock) -> Row:
     """What the model read. Raises Invalid when the log does not hold it, or nobody answered, and what
     `at_home` raises."""
-    at_home(records, records.artifact(spec.model))
+    at_home(records, clock, records.artifact(spec.model))
     values = {**asked.inputs, **asked.features}
     lost = sorted({c.column for c in spec.encoding.columns} & set(hidden))
     if lost or asked.error or all(v is None for v in values.values()) or not spec.encoding.columns:

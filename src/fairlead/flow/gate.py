@@ -45,7 +45,7 @@ def gate(
     on_progress("measuring on held-out rows")
     evidence = evaluate(model, baseline, slices=slices, entity=data.entity, known_at=data.known_at,
                         level=manifest.gate.confidence, attributed=_attributed(manifest),
-                        records=records, blobs=blobs, compute=compute, jobs=jobs)  # fmt: skip
+                        records=records, blobs=blobs, compute=compute, clock=clock, jobs=jobs)  # fmt: skip
     changes, made = SchemaDiff(size="same"), None
     if baseline is not None:
         changes = _asked(request(model_of(baseline)), request(spec))
@@ -62,7 +62,7 @@ def gate(
     if made is not None:
         checks += replay_checks(manifest.gate, made, manifest.release.max_errors, checks)
     return judged(model.ref, None if baseline is None else baseline.ref, checks, evidence,
-                   started, records, clock, actor)  # fmt: skip
+                  started, records, clock, actor)  # fmt: skip
 
 
 def _attributed(manifest: Manifest) -> bool:
@@ -72,7 +72,7 @@ def _attributed(manifest: Manifest) -> bool:
 
 
 def judged(model: Ref, against: Ref | None, checks: tuple[Check, ...], evidence: tuple[Evidence, ...],
-            started: float, records: Records, clock: Clock, actor: str) -> Decision:  # fmt: skip
+           started: float, records: Records, clock: Clock, actor: str) -> Decision:  # fmt: skip
     """Judge the evidence and write down what was decided."""
     verdicts = judge_all(checks, EvidenceSet(evidence), model, against)
     decision = decide(model, verdicts, clock.now())

@@ -19,7 +19,7 @@ from fairlead.core.identity import (
 from fairlead.errors import Conflict, Forbidden, Invalid, Missing
 from fairlead.ports import Change, Clock, Records
 
-__all__ = ["add", "change", "invite", "issue", "read", "recover", "remove", "revoke", "take"]
+__all__ = ["add", "change", "invite", "issue", "read", "recover", "remove", "revoke", "span", "take"]
 
 NAME = 64
 """Letters of the longest name."""
@@ -82,18 +82,16 @@ def issue(
     chosen = set(powers) or set(POWERS)
     if unknown := chosen.difference(POWERS):
         raise Invalid(f"no such power: {', '.join(sorted(unknown))}", hint=f"of {', '.join(sorted(POWERS))}")
-    if not 0 < lasts < inf:
-        raise Invalid(f"a token cannot last for {lasts:g} s", hint="such as 30d or 90d")
-    return _made(records, clock, "token.issued", owner, actor, lasts, powers=sorted(chosen), environment=environment)
+    return _made(records, clock, "token.issued", owner, actor, span(lasts), powers=sorted(chosen),
+                 environment=environment)  # fmt: skip
 
 
 def invite(records: Records, clock: Clock, owner: str, *, actor: str, lasts: float, grants: float) -> str:
     """Make an invitation: whoever shows it within `lasts` seconds takes, once, a token of `owner` that
     lasts for `grants` seconds and that nobody else ever saw. Raises Missing, Invalid."""
     _somebody(read(records), owner)
-    if not (0 < lasts < inf and 0 < grants < inf):
-        raise Invalid(f"an invitation for {lasts:g} s to a token for {grants:g} s", hint="such as 2d and 90d")
-    return _made(records, clock, "token.issued", owner, actor, lasts, powers=sorted(JOIN), environment="", grants=grants)
+    return _made(records, clock, "token.issued", owner, actor, span(lasts, "an invitation"), powers=sorted(JOIN),
+                 environment="", grants=span(grants))  # fmt: skip
 
 
 def take(records: Records, clock: Clock, invitation: str) -> str:
@@ -118,8 +116,15 @@ def recover(
         raise Conflict(f"{owner} is no admin", hint="recover an admin, who issues tokens for all others")
     if not reason.strip():
         raise Invalid("a recovery has a reason", hint="--reason TEXT: others will read it")
-    return _made(records, clock, "token.recovered", owner, actor, lasts, powers=sorted(POWERS), environment="",
+    return _made(records, clock, "token.recovered", owner, actor, span(lasts), powers=sorted(POWERS), environment="",
                  reason=reason, service=service)  # fmt: skip
+
+
+def span(lasts: float, what: str = "a token") -> float:
+    """The seconds that something lasts, which are some and not for ever. Raises Invalid."""
+    if not 0 < lasts < inf:
+        raise Invalid(f"{what} cannot last for {lasts:g} s", hint="such as 2d, 30d or 90d")
+    return lasts
 
 
 def revoke(records: Records, clock: Clock, number: str, reason: str, *, actor: str) -> None:

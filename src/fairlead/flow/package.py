@@ -64,7 +64,7 @@ def package(
     when it does not answer what the trained model answered; then nothing is left there.
     """
     spec = model_of(model)
-    at_home(records, model)
+    at_home(records, clock, model)
     made = PackageSpec(
         model=model.ref, flavor=spec.flavor, task=spec.task, classes=spec.classes, views=spec.views,
         contract=request(spec), encoding=spec.encoding, threshold=threshold,

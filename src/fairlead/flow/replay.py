@@ -121,7 +121,7 @@ def replay(
     rolled = {r.package for r in requests if 0 < r.propensity < 1}
     others = [records.artifact(ref) for ref, package in packages.items()
               if package in rolled and ref not in (model.ref, baseline.ref)]  # fmt: skip
-    at_home(records, model, baseline, *others)
+    at_home(records, clock, model, baseline, *others)
     with workspace(jobs) as folder:
         arms = tuple(_lay(m, packages.get(m.ref, ""), f"arm{i}", records, blobs, folder)
                      for i, m in enumerate((model, baseline, *others)))  # fmt: skip

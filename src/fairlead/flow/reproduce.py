@@ -16,7 +16,7 @@ from fairlead.errors import Invalid, Missing
 from fairlead.flow import warm
 from fairlead.flow.job import submit, workspace
 from fairlead.flow.rows import fetch
-from fairlead.flow.train import SAMPLES_FILE, Trained, TrainJob
+from fairlead.flow.train import MADE, SAMPLES_FILE, Trained, TrainJob
 from fairlead.ports import Blobs, Change, Clock, Compute, Records
 
 __all__ = ["Reproduction", "reproduce"]
@@ -57,8 +57,8 @@ def reproduce(
         on_progress(f"training {Path(job.code).name}")
         made = submit("job", job, folder, compute, Trained,
                       cells=job.table.rows * len(job.columns))  # fmt: skip
-        digests = {f: sha256((folder / f).read_bytes()).hexdigest() for f in made.files}
-        samples = (folder / SAMPLES_FILE).read_bytes()
+        digests = {f: sha256((folder / MADE / f).read_bytes()).hexdigest() for f in made.files}
+        samples = (folder / MADE / SAMPLES_FILE).read_bytes()
     names = dict.fromkeys((*spec.files, *digests))
     rows, difference = _apart(blobs.get(spec.files[SAMPLES_FILE]), samples)
     done = Reproduction(

@@ -33,7 +33,7 @@ from fairlead.flow.evaluate import EvaluateJob, lenient, refused
 from fairlead.flow.job import Flavors, Matrix, answer, submit, workspace
 from fairlead.flow.measure import Rows, numbers
 from fairlead.flow.outline import profile
-from fairlead.flow.reference import REFERENCE, newest, refer
+from fairlead.flow.reference import newest, refer
 from fairlead.flow.replay import ReplayJob
 from fairlead.flow.rows import ROW, Table, fetch, halves, numbers_of, read, seconds_of, table_of
 from fairlead.ports import Blobs, Change, Clock, Compute, Records
@@ -41,11 +41,11 @@ from fairlead.ports import Blobs, Change, Clock, Compute, Records
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["TrainData", "TrainJob", "Trained", "environment", "moved", "run_job", "train", "trained"]
+__all__ = ["MADE", "TrainData", "TrainJob", "Trained", "environment", "moved", "run_job", "train", "trained"]
 
 SAMPLES_FILE, PROFILE = "samples.json", "profile.msgpack"
-KEPT = ("model.", "types.json", "environment.json", SAMPLES_FILE, PROFILE, REFERENCE, warm.STATE)
-"""How the files begin that a training leaves in its folder and that make the model."""
+MADE = ".made"
+"""The folder within that of the job for the files of the model: beside them lies what user code wrote."""
 EXTRAS = {"fairlearn": "fair", "keras": "tensorflow", "lightgbm": "lightgbm", "river": "river", "sklearn": "sklearn",
           "tensorflow": "tensorflow", "torch": "torch", "xgboost": "xgboost"}  # fmt: skip
 """Of a module that training code imports, the extra that brings it."""
@@ -154,7 +154,7 @@ def train(
             _record_failure(run, error, records, clock, actor)
             raise
         on_progress("storing the model")
-        spec = _spec(made, source, run, split, folder, blobs)
+        spec = _spec(made, source, run, split, folder / MADE, blobs)
     return _keep(made, name_of(name, spec), spec, table.ref, run, records, clock, actor)
 
 
@@ -315,27 +315,29 @@ def _work(job: TrainJob, folder: Path, flavors: Flavors) -> Trained:
     encoding = job.last.encoding if job.last else flavors.fit_encoding(part, chosen, unseen=job.unseen)
     of = _read(schema, encoding)
     known = profile(part, of)
-    (folder / PROFILE).write_bytes(msgspec.msgpack.encode(known))
     recent = newest(part, rest, schema.time, of)
     data = _data(job, flavors, part, encoding, task, classes, warm.start(job.last, classes, folder, flavors))
     rows = (part.height, rest.height)
     estimator = _call(job, data, flavors)
+    made = folder / MADE
+    made.mkdir()
+    (made / PROFILE).write_bytes(msgspec.msgpack.encode(known))
     sources: dict[str, str] = {}
     if job.serve:
         estimator, sources = flavors.declared(estimator, Path(job.code).with_name(job.serve))
     if job.remember:
-        warm.keep(estimator, part, schema.time, folder, flavors)
+        warm.keep(estimator, part, schema.time, made, flavors)
     del data, part
     matrix = flavors.transform(rest, lenient(encoding))
-    flavor, proof, why = flavors.export(estimator, matrix[:PROOF_ROWS], task, len(classes), folder)
-    _samples(folder, flavors, rest, encoding, matrix, estimator, (task, len(classes)))
-    scorer = flavors.scorer(folder, flavor, task, len(classes))
+    flavor, proof, why = flavors.export(estimator, matrix[:PROOF_ROWS], task, len(classes), made)
+    _samples(made, flavors, rest, encoding, matrix, estimator, (task, len(classes)))
+    scorer = flavors.scorer(made, flavor, task, len(classes))
     scores = scorer(matrix)
     y = numbers_of(rest, job.table.schema.target, task, classes)
-    refer(folder, Held(task=task, classes=classes, scores=scores.astype(np.float64), y=y),
+    refer(made, Held(task=task, classes=classes, scores=scores.astype(np.float64), y=y),
           known, of, (recent, rest), schema.time)  # fmt: skip
     found = tuple(_evidence(scores, y, task))
-    files = sorted(p.name for p in folder.iterdir() if p.name.startswith(KEPT))
+    files = sorted(p.name for p in made.iterdir())
     return Trained(flavor=flavor, task=task, classes=classes, encoding=encoding, proof=proof,
                    files=tuple(files), why=why, rows=rows, environment=environment(),
                    evidence=found, sources=_sources(Path(job.code)) | sources)  # fmt: skip

@@ -64,9 +64,11 @@ def withdraw(
     Raises Missing, Invalid."""
     if not reason.strip():
         raise Invalid("no reason is given", hint="--reason says why, for whoever reads the audit log")
-    if not (folder / core.place(package.ref.digest)).exists():
+    word = folder / core.place(package.ref.digest)
+    if not _until(package.ref, records) and not os.path.lexists(word):
         raise Missing(f"nobody trusts {package.ref.short}", hint="there is nothing to withdraw")
-    (folder / core.place(package.ref.digest)).unlink()
+    folder.mkdir(exist_ok=True, mode=0o700)
+    word.unlink(missing_ok=True)
     sync(folder)
     records.commit(Change(at=clock.now(), actor=caller.name, verb=WITHDRAWN, subject=str(package.ref),
                           body={"reason": reason, "token": caller.token}))  # fmt: skip
@@ -79,25 +81,25 @@ def check(package: Artifact, folder: Path, keys: Mapping[str, str], verify: Veri
     if not asks(package):
         return None
     name = core.place(package.ref.digest)
-    data = content(folder, name) if _trusted(package.ref, records) and os.path.lexists(folder / name) else None
+    data = content(folder, name) if _until(package.ref, records) and os.path.lexists(folder / name) else None
     return core.demand(data, package.ref.digest, clock.now(), keys, verify)
 
 
-def at_home(records: Records, *models: Artifact) -> None:
+def at_home(records: Records, clock: Clock, *models: Artifact) -> None:
     """Jobs run a model's own code with this user's rights: only where it was trained here, or a
-    package of it is trusted. Raises Forbidden."""
+    package of it is trusted now. Raises Forbidden."""
     for model in models:
         if not isinstance(model.spec, ModelSpec) or model.spec.flavor not in OWN_CODE:
             continue
         packages = [a.ref for a in records.artifacts("package")
                     if isinstance(a.spec, PackageSpec) and a.spec.model == model.ref]  # fmt: skip
         trained = any(e.verb == "model.trained" for e in records.events(subject=str(model.ref)))
-        if not trained and not any(_trusted(p, records) for p in packages):
+        if not trained and not any(_until(p, records) > clock.now() for p in packages):
             raise Forbidden(f"{model.ref.short} brings code of its own and was not trained here: it is not run",
                             hint=f"`fairlead trust {packages[0].digest[:12] if packages else 'PACKAGE'} --reason TEXT`")  # fmt: skip
 
 
-def _trusted(package: Ref, records: Records) -> bool:
-    """Whether the newest word on it in the log is one of trust."""
-    words = [e.verb for e in records.events(subject=str(package)) if e.verb in (TRUSTED, WITHDRAWN)]
-    return words[-1:] == [TRUSTED]
+def _until(package: Ref, records: Records) -> float:
+    """When the newest word on it in the log ends (UTC seconds); 0 where that is none of trust."""
+    words = [e for e in records.events(subject=str(package)) if e.verb in (TRUSTED, WITHDRAWN)]
+    return float(words[-1].body["expires_at"]) if words and words[-1].verb == TRUSTED else 0.0

@@ -25,6 +25,8 @@ __all__ = ["Bringing"]
 
 MOST_PARAM = 6000
 """Letters of a parameter that every tracking store takes."""
+MODEL = "the model"
+"""The file that is opened, by a name that no import finds."""
 
 
 class Bringing(Making, Exchanging):
@@ -49,11 +51,14 @@ class Bringing(Making, Exchanging):
         other forms, columns or classes, and what `Tracker.fetch` and `flow.train.train` raise.
         """
         self.caller("make")
-        with workspace(self.state / "jobs") as folder:
+        with workspace(self.state / "jobs") as folder, workspace(self.state / "jobs") as root:
             on_progress(f"fetching {uri}")
             where, said = self.tracker.fetch(_address(uri), folder)
             found = brought(said)
-            model = self._trained(found, where, uri, on_progress)
+            if not (where / found.file).is_file():
+                raise Invalid(f"the MLmodel file names {found.file!r:.80}, which is not there", hint="log the model again")
+            shutil.copyfile(where / found.file, root / MODEL)
+            model = self._trained(found, root, uri, on_progress)
         return model, self.gate(model.ref, on_progress)
 
     def tell(self, made: Artifact, experiment: str) -> tuple[str, str]:
@@ -74,17 +79,18 @@ class Bringing(Making, Exchanging):
                 folder=laid, document=document(spec) if spec.flavor == "onnx" else None,
             )  # fmt: skip
 
-    def _trained(self, found: Brought, where: Path, uri: str, say: Progress) -> Artifact:
-        """The training whose code only opens the file."""
+    def _trained(self, found: Brought, root: Path, uri: str, say: Progress) -> Artifact:
+        """The training whose code only opens the file in `root`. Nothing else of the model lies there: code
+        imports what lies beside it."""
         code, section = Path(opener.__file__), self.manifest.train
-        shutil.copyfile(code, where / code.name)
-        data = (where / found.file).read_bytes()
-        facts = {"form": found.form, "file": found.file, "columns": "\n".join(found.columns), "mlflow": uri,
+        shutil.copyfile(code, root / code.name)
+        data = (root / MODEL).read_bytes()
+        facts = {"form": found.form, "file": MODEL, "columns": "\n".join(found.columns), "mlflow": uri,
                  "mlflow.run": found.run, "mlflow.model": found.model, "sha256": sha256(data).hexdigest()}  # fmt: skip
         table = self.records.artifacts("dataset", self.name)[-1:] or [self.snapshot()[0]]
         return train.train(
             table[0], self.manifest.data, msgspec.structs.replace(section, code=code.name, params=facts, serve="", warm_start=False),
-            name=self.name, root=where, records=self.records, blobs=self.blobs, compute=self.compute, clock=self.clock,
+            name=self.name, root=root, records=self.records, blobs=self.blobs, compute=self.compute, clock=self.clock,
             jobs=self.state / "jobs", actor=self.actor, columns=found.columns, unseen=section.unseen, on_progress=say,
         )  # fmt: skip
 

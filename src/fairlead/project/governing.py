@@ -23,9 +23,9 @@ class Governing(House):
 
     def add_person(self, name: str, roles: Sequence[str], lasts: str) -> str:
         """Record somebody; their first token, which is shown once. Raises what `flow.identity.add` does."""
-        actor = self.by("administer")
+        actor, span = self.by("administer"), identity.span(seconds(lasts))
         identity.add(self.records, self.clock, name, roles, actor=actor)
-        return self._issued(name, actor, lasts)
+        return self._issued(name, actor, span)
 
     def change_roles(self, name: str, roles: Sequence[str]) -> None:
         """Other roles instead of theirs; tokens stay and lose what the roles no longer give."""
@@ -39,15 +39,16 @@ class Governing(House):
 
     def issue_token(self, owner: str, lasts: str, powers: Sequence[str] = (), environment: str = "") -> str:
         """One more token for somebody; it is shown once."""
-        return self._issued(owner, self.by("administer"), lasts, powers, environment)
+        return self._issued(owner, self.by("administer"), seconds(lasts), powers, environment)
 
     def invite_person(self, name: str, roles: Sequence[str], lasts: str, grants: str) -> str:
         """An invitation for somebody, who is recorded if they have `roles` and are not known yet: they
         take their own token for it, once. Raises what `flow.identity.add` and `invite` do."""
         actor = self.by("administer")
+        span, granted = identity.span(seconds(lasts), "an invitation"), identity.span(seconds(grants))
         if roles:
             identity.add(self.records, self.clock, name, roles, actor=actor)
-        return identity.invite(self.records, self.clock, name, actor=actor, lasts=seconds(lasts), grants=seconds(grants))
+        return identity.invite(self.records, self.clock, name, actor=actor, lasts=span, grants=granted)
 
     def take_token(self) -> str:
         """One's own token, for the invitation that is shown; it is shown once."""
@@ -110,9 +111,9 @@ class Governing(House):
         return self.desk(self.caller("approve", "audit")).review(release, reason)
 
     def _issued(
-        self, owner: str, actor: str, lasts: str, powers: Sequence[str] = (), environment: str = ""
+        self, owner: str, actor: str, lasts: float, powers: Sequence[str] = (), environment: str = ""
     ) -> str:
-        token = identity.issue(self.records, self.clock, owner, actor=actor, lasts=seconds(lasts),
+        token = identity.issue(self.records, self.clock, owner, actor=actor, lasts=lasts,
                                powers=powers, environment=environment)  # fmt: skip
         self.admit()
         return token

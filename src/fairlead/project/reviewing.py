@@ -7,7 +7,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from fairlead.adapters import manifest as manifests
-from fairlead.adapters.revisions import Revisions
+from fairlead.adapters.revisions.git import GitRevisions
 from fairlead.core.artifact import Artifact, ModelSpec, ancestors
 from fairlead.core.check import Outcome
 from fairlead.core.manifest import Manifest
@@ -39,7 +39,7 @@ class Reviewing(Making):
         """
         if not base:
             return self._review(Review(service=self.name, base="what was made here before"), self._last(), on_progress)
-        history = Revisions(self.root)
+        history = GitRevisions(self.root)
         commit = history.base(base)
         blank = Review(service=self.name, base=f"{base} at {commit[:12]}")
         with workspace(self.state / "jobs") as folder:

@@ -38,9 +38,10 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 class Call:
     """One question. `exchange` is None for a shadow's, whose answer nobody sees. `told`: the caller
     asked for the usage at the end of a stream; `out`: what has begun to be answered; `sending`: it is
-    the caller who is waited for."""
+    the caller who is waited for; `blamed`: it was refused as the caller's to change; `task`: who answers."""
 
-    __slots__ = ("ask", "asked", "exchange", "form", "heard", "out", "sending", "streams", "told")
+    __slots__ = ("ask", "asked", "blamed", "exchange", "form", "heard", "out", "sending", "streams", "task",
+                 "told")  # fmt: skip
 
     def __init__(self, exchange: Exchange | None, asked: dict[str, Any], form: Form, ask: Ask) -> None:
         options = asked.get("stream_options")
@@ -49,7 +50,8 @@ class Call:
         self.told = isinstance(options, dict) and options.get("include_usage") is True
         self.heard = Heard()
         self.out: Stream | None = None
-        self.sending = False
+        self.sending = self.blamed = False
+        self.task: asyncio.Task[None] | None = None
 
     def signed(self, piece: dict[str, Any], package: str, *, first: bool = True) -> dict[str, Any]:
         """A piece of the answer under the id that feedback names."""
@@ -115,10 +117,11 @@ class Relay:
         ask = self._named(exchange, asked, plan)
         fate = plan.assign(ask.unit)
         ask.propensity = fate.propensity
+        call = Call(exchange, asked, form, ask)
+        call.task = self._start(self._serve(call, plan, fate.live))
+        exchange.forsaken = call.task.cancel
         for place in fate.mirrors:
-            self._mirror(ask, asked, form, plan, place)
-        task = self._start(self._serve(Call(exchange, asked, form, ask), plan, fate.live))
-        exchange.forsaken = task.cancel
+            self._mirror(call, plan, place)
 
     def _named(self, exchange: Exchange, asked: dict[str, Any], plan: Plan) -> Ask:
         dispatch, head = self.dispatch, exchange.head
@@ -164,25 +167,26 @@ class Relay:
             self._fail(call, plan.baseline.reader.name, again)
         elif failed.asked:
             # The baseline took the question, so it was the package that could not.
-            ask.fallback = False
-            self._note(ask, name, failed)
+            self._note(_twin(ask), name, failed)
 
-    def _mirror(self, ask: Ask, asked: dict[str, Any], form: Form, plan: Plan, place: int) -> None:
+    def _mirror(self, seen: Call, plan: Plan, place: int) -> None:
         """Ask another package as well; nobody waits for its answer."""
         lane, name = plan.lanes[place], str(plan.arms[place].package)
         if lane is None or self._shadows >= self.dispatch.config.shadow_queue:
             self.dispatch.ledger.dropped(name)
             return
-        twin = Ask(ask.unit, ask.body, ask.started)
-        twin.id, twin.at, twin.epoch, twin.trace = ask.id, ask.at, ask.epoch, ask.trace
+        twin = _twin(seen.ask)
         twin.live, twin.propensity = False, plan.arms[place].mirror
         self._shadows += 1
-        self._start(self._shadow(Call(None, asked, form, twin), lane, name))
+        self._start(self._shadow(Call(None, seen.asked, seen.form, twin), seen, lane, name))
 
-    async def _shadow(self, call: Call, lane: object, name: str) -> None:
+    async def _shadow(self, call: Call, seen: Call, lane: object, name: str) -> None:
+        """Ask for nobody. A question that was refused to the caller as well is no failure of the package."""
         try:
             failed = await self._try(call, lane)
-            if failed is not None:
+            if failed is not None and failed.asked and seen.task is not None:
+                await asyncio.wait([seen.task])
+            if failed is not None and not (failed.asked and seen.blamed):
                 self._note(call.ask, name, failed)
         finally:
             self._shadows -= 1
@@ -219,15 +223,16 @@ class Relay:
         provider, key = lane.provider, ""
         patience = provider.first_token if call.streams else provider.timeout
         try:
-            key = lane.key()
-            body = addressed(provider, call.asked, call.form, stream=call.streams)
-            async with asyncio.timeout(patience) as clock, lane.upstream.post(PATHS[call.form], body, key) as answer:
-                if answer.status != 200:
-                    return await refused(answer, key)
-                if call.streams:
-                    await self._pieces(call, lane, answer, clock)
-                else:
-                    await self._whole(call, lane, answer)
+            async with asyncio.timeout(patience) as clock:
+                key = await lane.key()
+                body = addressed(provider, call.asked, call.form, stream=call.streams)
+                async with lane.upstream.post(PATHS[call.form], body, key) as answer:
+                    if answer.status != 200:
+                        return await refused(answer, key)
+                    if call.streams:
+                        await self._pieces(call, lane, answer, clock)
+                    else:
+                        await self._whole(call, lane, answer)
         except TimeoutError:
             return UNREAD if call.sending else Failure("no answer in time", LATE)
         except (Invalid, Unavailable, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -313,6 +318,7 @@ class Relay:
         """Nobody answers. A question that the baseline's provider refuses is the caller's to change,
         and no failure of a package."""
         if failed.asked and call.exchange is not None:
+            call.blamed = True
             self.dispatch.deny(call.exchange, failed.refusal, call.ask.started)
             return
         self._note(call.ask, name, failed)
@@ -357,6 +363,14 @@ class Relay:
         for i, value in enumerate(numbers):
             counted[i] += value if value == value else 0.0
         self._waits[name].observe([numbers[-1]])
+
+
+def _twin(ask: Ask) -> Ask:
+    """The same question to another package."""
+    twin = Ask(ask.unit, ask.body, ask.started)
+    twin.id, twin.at, twin.epoch, twin.trace = ask.id, ask.at, ask.epoch, ask.trace
+    twin.propensity = ask.propensity
+    return twin
 
 
 def _event(refusal: Refusal, request_id: str) -> bytes:

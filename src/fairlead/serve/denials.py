@@ -55,10 +55,15 @@ class Denials:
         `at`: UTC seconds; `started`: when the request was whole, on the monotonic clock."""
         now = perf_counter()
         tally = self._tallies.setdefault(refusal.code, _Tally())
-        if not tally.admits(now):
+        if tally.admits(now) and self._sink.add(self._denial(
+                request, unit, refusal, body, plan, at=at, latency=now - started, count=1 + tally.passed)):  # fmt: skip
+            tally.passed = 0
+        else:
             tally.passed += 1
             self.passed.n += 1
-            return
+
+    def _denial(self, request: str, unit: str, refusal: Refusal, body: bytes, plan: Plan | None, *,
+                at: float, latency: float, count: int) -> Denial:  # fmt: skip
         reader = None if plan is None else plan.baseline.reader
         names = () if reader is None else reader.contract.names
         row = _row(body, names)
@@ -68,10 +73,9 @@ class Denials:
             id=request, service=self._service, package="" if reader is None else reader.name, at=at,
             epoch=0 if plan is None else plan.route.epoch, unit=unit or request, status=refusal.status,
             code=refusal.code, pointer=refusal.pointer, message=self._message(refusal, names),
-            body=msgspec.json.encode(row) if row else b"", latency=now - started, count=1 + tally.passed,
+            body=msgspec.json.encode(row) if row else b"", latency=latency, count=count,
         )  # fmt: skip
-        if self._sink.add(denial if self._veil is None else denied(self._veil, denial)):
-            tally.passed = 0
+        return denial if self._veil is None else denied(self._veil, denial)
 
     def _message(self, refusal: Refusal, names: tuple[str, ...]) -> str:
         """A message repeats what was sent: it is kept where that is of a column nobody hides."""

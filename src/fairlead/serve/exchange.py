@@ -125,13 +125,12 @@ class Stream:
 
     def write(self, data: bytes) -> None:
         """Send, or hold what little there is until it is this answer's turn."""
-        self.size += len(data)
-        transport = self._connection.transport
-        if transport is not None and self._connection.open[0] is self._exchange:
-            transport.write(self._held + data)
+        self._held += data
+        transport, waiting = self._connection.transport, self._connection.open
+        if transport is not None and waiting and waiting[0] is self._exchange:
+            self.size += len(self._held)
+            transport.write(self._held)
             self._held = b""
-        else:
-            self._held += data
 
     def _framed(self, data: bytes) -> bytes:
         return b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data

@@ -177,12 +177,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.transport = None
         self.site.go(self, self._peer)
-        self.site.forsaken += bool(self.open)
-        left = [e.forsaken for e in self.open if e.forsaken is not None]
-        self.open.clear()
-        self._moved()
-        for tell in left:
-            tell()
+        self._forsake()
 
     def eof_received(self) -> bool:
         """The caller sends no more, but may still read what it is owed. Whether it is there at all
@@ -196,7 +191,10 @@ class Connection(asyncio.Protocol):
     def _knock(self) -> None:
         if self.transport is not None and self.open:
             stream = self.open[0].stream
-            self.transport.write(b"HTTP/1.1 102 Processing\r\n\r\n" if stream is None else stream.sign)
+            if stream is None:
+                self.transport.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+            else:
+                stream.write(stream.sign)
 
     def pause_writing(self) -> None:
         """The caller does not read its answers: take no more of its requests."""
@@ -376,8 +374,8 @@ class Connection(asyncio.Protocol):
         while waiting and (ready := waiting[0]._payload) is not None:
             transport.write(ready)
             if waiting.popleft()._last:
-                waiting.clear()
                 self._finish()
+                self._forsake()
                 return
         if first is not (waiting[0] if waiting else None):
             self._moved()
@@ -402,6 +400,15 @@ class Connection(asyncio.Protocol):
         moves, self._moves = self._moves, None
         if moves is not None and not moves.done():
             moves.set_result(None)
+
+    def _forsake(self) -> None:
+        """Nothing more is answered here: tell those who still work on it."""
+        self.site.forsaken += bool(self.open)
+        left = [e.forsaken for e in self.open if e.forsaken is not None]
+        self.open.clear()
+        self._moved()
+        for tell in left:
+            tell()
 
     def _finish(self) -> None:
         """The last answer is written. A caller that was refused may still be sending: closing at

@@ -52,7 +52,7 @@ class ProviderLane(Lane):
                  files: Mapping[str, bytes], secret: Secret, deadline: float) -> None:  # fmt: skip
         """Raises Corrupt, or Invalid for an address that cannot be meant."""
         super().__init__(reader, desk, loop, shadow_limit=0, loading=deadline, deadline=deadline)
-        self.provider = provider_of(files[PROVIDER])
+        self.provider = provider_of(files.get(PROVIDER, b""))
         self.upstream = Upstream(self.provider.url, allow_private=self.provider.allow_private)
         self._secret = secret
         self.ready_once = True
@@ -66,10 +66,12 @@ class ProviderLane(Lane):
     def idle(self) -> bool:
         return not self.calls
 
-    def key(self) -> str:
+    async def key(self) -> str:
         """What the provider is shown; "" for nothing. Raises Unavailable."""
-        named = self.provider.key_env or self.provider.key_file
-        return self._secret(self.provider.key_env, self.provider.key_file) if named else ""
+        variable, file = self.provider.key_env, self.provider.key_file
+        if file:  # A disk that is slow must not hold up who else is answered.
+            return await asyncio.to_thread(self._secret, variable, file)
+        return self._secret(variable, file) if variable else ""
 
     def trouble(self, now: float, patience: float) -> str | None:
         if not self.breaker.allows(now):

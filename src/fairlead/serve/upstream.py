@@ -77,10 +77,16 @@ class Answer:
         return self._done and self._keep
 
     async def _read(self) -> int:
-        data = await self._link.reader.read(PIECE)
+        broken: OSError | None = None
+        try:
+            data = await self._link.reader.read(PIECE)
+        except OSError as error:
+            data, broken = b"", error
         if not data and not self._begun and not self._link.fresh:
             raise _Stale
         self._begun = True
+        if broken is not None:
+            raise Unavailable(f"the connection broke: {_words(broken)}")
         if not data:
             if not self._ready or b"content-length" in self.headers or b"transfer-encoding" in self.headers:
                 raise Unavailable("it ended the connection in the middle of its answer")
@@ -132,6 +138,7 @@ class Upstream:
         self._secure = self._parts.scheme == "https"
         self._port = self._parts.port or (443 if self._secure else 80)
         self._idle: list[_Link] = []
+        self._closed = False
         self._tls = ssl.create_default_context() if self._secure else None
 
     @asynccontextmanager
@@ -142,14 +149,15 @@ class Upstream:
         try:
             yield answer
         finally:
-            if answer.reusable and len(self._idle) < KEPT:
+            if answer.reusable and len(self._idle) < KEPT and not self._closed:
                 link.fresh, link.idle_since = False, asyncio.get_running_loop().time()
                 self._idle.append(link)
             else:
                 link.abort()
 
     def close(self) -> None:
-        """End the connections that are kept."""
+        """End the connections that are kept, and keep no other."""
+        self._closed = True
         for link in self._idle:
             link.abort()
         self._idle.clear()

@@ -1,5 +1,6 @@
 """MLflow: models fetched from its registry and runs, and runs written to it; nothing of a model is opened."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ __all__ = ["Mlflow"]
 MLMODEL = "MLmodel"
 MOST = 1 << 20
 """Bytes of an MLmodel file."""
+LOGIN = re.compile(r"//[^/@\s]+@")
+"""Who asks, in an address of a store."""
 
 
 class Mlflow:
@@ -37,7 +40,7 @@ class Mlflow:
             raise Missing(f"{uri} holds no {MLMODEL}", hint="name the model: runs:/RUN/NAME or models:/NAME/VERSION")
         try:
             said = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no such day
             raise Invalid(f"{MLMODEL} cannot be read: {error}", hint="log the model again") from None
         if not isinstance(said, dict):
             raise Invalid(f"{MLMODEL} holds no keys", hint="log the model again")
@@ -74,13 +77,16 @@ class Mlflow:
 
     @contextmanager
     def _words(self, what: str) -> Iterator[None]:
-        """What MLflow raises, in our words."""
+        """What MLflow raises, in our words, and without the logins it repeats."""
         try:
             yield
         except self._mlflow.exceptions.MlflowException as error:
-            text = f"MLflow, {what}: {error.message.splitlines()[0][:300] if error.message else error}"
+            said = LOGIN.sub("//***@", str(error.message or error)).partition("\n")[0]
+            text = f"MLflow, {what}: {said[:300]}"
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
                 raise Missing(text, hint="is it the right tracking store? MLFLOW_TRACKING_URI names it") from None
             raise Unavailable(text, hint="is it the right tracking store, and up?") from None
+        except ImportError as error:
+            raise Missing(f"MLflow, {what}: {error}", hint="install what this kind of tracking store needs") from None
         except OSError as error:
             raise Missing(f"MLflow, {what}: {error}", hint="is it the right tracking store?") from None

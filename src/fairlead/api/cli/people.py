@@ -21,7 +21,7 @@ def _group(name: str, text: str, *, alone: bool = False) -> typer.Typer:
 
 
 people_group = _group("people", "Who may do what here.", alone=True)
-token_group = _group("token", "What speaks for somebody: issue, list, revoke.")
+token_group = _group("token", "What speaks for somebody: issue, take, list, revoke.")
 policy_group = _group("policy", "The gate, release, governance and environment sections that hold.", alone=True)
 approval_group = _group("approval", "Let a release through that somebody else made and asked for.")
 

@@ -33,7 +33,7 @@ def _init(
                           sensitive=tuple(sensitive or ()), ignore=tuple(ignore or ()))  # fmt: skip
     status = 0 if table is None and pipeline else start.init(table, wishes, into or Path(), as_json=as_json)
     if pipeline and not status:
-        ci.workflow_file(pipeline, into or Path())
+        ci.workflow_file(pipeline, into or Path(), as_json=as_json)
     raise typer.Exit(status)
 
 

@@ -1,6 +1,7 @@
 """The command of continuous integration: a review, its exit status, and the files others read."""
 
 from pathlib import Path
+from shlex import quote
 
 import msgspec
 from msgspec import Struct
@@ -44,7 +45,7 @@ def review(given: Path | None, base: str, files: Files, *, as_json: bool) -> int
     return STATUS[found.outcome]
 
 
-def workflow_file(system: str, folder: Path) -> None:
+def workflow_file(system: str, folder: Path, *, as_json: bool) -> None:
     """Write the workflow that judges every pull request of the project in `folder`.
 
     Raises Invalid for another system, Conflict when there is a file already.
@@ -56,18 +57,22 @@ def workflow_file(system: str, folder: Path) -> None:
     if target.exists():
         raise Conflict(f"{target} exists already", hint=f"add the job of {shipped('ci') / f'{system}.yml'} to it")
     if prefix := _prefix(folder):
-        text = text.replace("fairlead ci ", f"fairlead ci -C {prefix} ").replace(" .fairlead", f" {prefix}.fairlead")
+        text = text.replace("fairlead ci ", f"fairlead ci -C {quote(prefix)} ").replace(" .fairlead", f" {prefix}.fairlead")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text, encoding="utf-8")
-    console().print(f"wrote    {target}")
+    if not as_json:
+        console().print(f"wrote    {target}")
 
 
 def _write(found: Review, files: Files, prefix: str) -> None:
-    texts = {files.junit: review_junit(found), files.sarif: sarif(found, prefix), files.markdown: markdown(found)}
+    texts = {files.junit: review_junit(found, prefix), files.sarif: sarif(found, prefix), files.markdown: markdown(found)}
     for path, text in texts.items():
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+            except OSError as error:
+                raise Invalid(f"no report in {path}: {error.strerror}", hint="name a file that can be written") from None
     summary, output = workflow()
     if summary is not None:
         _append(summary, markdown(found))

@@ -12,6 +12,7 @@ from fairlead.api.console import emit, next_commands, progress
 from fairlead.api.present.figures import name, stamp
 from fairlead.api.present.verdicts import decision_panel
 from fairlead.api.session import opened
+from fairlead.errors import Invalid
 from fairlead.flow.parcel import Spoken
 
 __all__ = ["send", "take"]
@@ -47,9 +48,12 @@ def _send(given: Path | None, package: str, target: Path, *, as_json: bool) -> N
 
 def take(given: Path | None, source: str, key: Path | None, tracking: str, *, as_json: bool) -> int:
     """Take in what `source` is: a model of MLflow (1 when the gate refuses it), an image, or a parcel."""
+    image = source.startswith("oci://") or (Path(source) / "oci-layout").is_file()
+    if key is not None and not image:
+        raise Invalid("--key speaks of images", hint="environment.accepts names the keys whose parcels are taken")
     if source.startswith(MLFLOW):
         return _bring(given, source.removeprefix(MLFLOW), tracking, as_json=as_json)
-    if source.startswith("oci://") or (Path(source) / "oci-layout").is_file():
+    if image:
         _arrive(given, source, key, as_json=as_json)
     else:
         _receive(given, Path(source), as_json=as_json)

@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fairlead import __version__
-from fairlead.api.present.verdicts import COLOURS, MARKS
+from fairlead.api.present.verdicts import COLOURS, MARKS, readable
 from fairlead.core.check import Outcome
-from fairlead.core.review import Finding, Review
+from fairlead.core.review import MANIFEST, Finding, Review
 
 __all__ = ["VERDICTS", "markdown", "review_junit", "review_view", "sarif"]
 
@@ -22,6 +22,8 @@ LEVELS = {Outcome.FAIL: "error", Outcome.UNKNOWN: "warning"}
 BADGES = {Outcome.PASS: "✅", Outcome.UNKNOWN: "❔", Outcome.FAIL: "❌"}
 FEW = 12
 """Rows of the table that a comment shows before it folds."""
+MANY = 200
+"""Rows below the fold: GitHub takes comments of 65,536 letters."""
 
 
 def review_view(review: Review) -> RenderableType:
@@ -36,11 +38,12 @@ def review_view(review: Review) -> RenderableType:
     return Group(head, table) if review.findings else head
 
 
-def review_junit(review: Review) -> str:
-    """One test case per check: what blocks fails or errs, what is only told is skipped."""
+def review_junit(review: Review, prefix: str = "") -> str:
+    """One test case per check: what blocks fails or errs, what is only told is skipped. `prefix`: of
+    the project's folder within the repository."""
     suite, cases = f"fairlead {review.service}", []
     for f in review.findings or (_nothing(review),):
-        case = f"    <testcase classname={quoteattr(suite)} name={quoteattr(f.name)} file={quoteattr(f.file)} line=\"{f.line}\">"
+        case = f"    <testcase classname={quoteattr(suite)} name={quoteattr(f.name)} file={quoteattr(prefix + f.file)} line=\"{f.line}\">"
         said = quoteattr(f.text)
         inner = f"<system-out>{escape(f.text)}</system-out>"
         if f.outcome is not Outcome.PASS and not f.blocks:
@@ -52,13 +55,12 @@ def review_junit(review: Review) -> str:
     bad = [f.outcome for f in review.findings if f.blocks]
     counts = (f'tests="{len(cases)}" failures="{bad.count(Outcome.FAIL)}" errors="{bad.count(Outcome.UNKNOWN)}" '
               f'skipped="{sum(not f.blocks for f in review.findings if f.outcome)}"')  # fmt: skip
-    return "\n".join(['<?xml version="1.0" encoding="utf-8"?>', f"<testsuites {counts}>",
-                      f"  <testsuite name={quoteattr(suite)} {counts}>", *cases, "  </testsuite>", "</testsuites>", ""])  # fmt: skip
+    return readable('<?xml version="1.0" encoding="utf-8"?>', f"<testsuites {counts}>",
+                    f"  <testsuite name={quoteattr(suite)} {counts}>", *cases, "  </testsuite>", "</testsuites>")  # fmt: skip
 
 
 def sarif(review: Review, prefix: str = "") -> str:
-    """SARIF 2.1.0: a result for each finding that did not pass. `prefix`: of the project's folder
-    within the repository."""
+    """SARIF 2.1.0: a result for each finding that did not pass. `prefix`: as of `review_junit`."""
     found = [f for f in review.findings if f.outcome is not Outcome.PASS]
     rules = list(dict.fromkeys(f.rule for f in found))
     driver = {"name": "Fairlead", "semanticVersion": __version__,
@@ -77,9 +79,9 @@ def markdown(review: Review) -> str:
     lines += _rows(told)
     if rest:
         title = f"{len(rest)} more: {_counts(rest)}" if told else f"{len(rest)} checks: {_counts(rest)}"
-        lines += ["<details>", f"<summary>{title}</summary>", "", *_rows(rest), "</details>", ""]
+        lines += ["<details>", f"<summary>{title}</summary>", "", *_rows(rest[:MANY]), "</details>", ""]
     if review.changed:
-        lines.append("Changed: " + ", ".join(f"{c.kind} `{_cell(c.path)}`" for c in review.changed[:FEW]))
+        lines.append("Changed: " + ", ".join(f"{c.kind} {_code(c.path)}" for c in review.changed[:FEW]))
     if review.model:
         lines.append(f"\n<sub>{review.model.short} beside {review.baseline.short if review.baseline else 'nothing'}</sub>")
     return "\n".join(lines).rstrip() + "\n"
@@ -108,11 +110,12 @@ def _beside(review: Review) -> str:
 def _result(f: Finding, rules: list[str], prefix: str) -> dict[str, Any]:
     made: dict[str, Any] = {
         "ruleId": f.rule, "ruleIndex": rules.index(f.rule), "level": LEVELS[f.outcome] if f.blocks else "note",
-        "message": {"text": f"{f.name}: {f.text}"}, "locations": [_location(prefix, f.file, f.line)],
+        "message": {"text": f"{f.name}: {f.text}".replace("](", "] (")},  # names of columns become no links
+        "locations": [_location(prefix, f.file, f.line)],
         "partialFingerprints": {"fairlead/v1": f"{f.rule}/{f.name}"},
     }  # fmt: skip
     if f.rule_line:
-        made["relatedLocations"] = [_location(prefix, "fairlead.yaml", f.rule_line) | {"message": {"text": "asked for here"}}]
+        made["relatedLocations"] = [_location(prefix, MANIFEST, f.rule_line) | {"message": {"text": "asked for here"}}]
     return made
 
 
@@ -136,7 +139,7 @@ def _counts(findings: Iterable[Finding]) -> str:
 def _rows(findings: list[Finding]) -> list[str]:
     if not findings:
         return []
-    rows = [f"| {BADGES[f.outcome] if f.blocks else 'ℹ️'} | {_cell(f.name)} | {_cell(f.text)} | `{_cell(f.file)}:{f.line}` |" for f in findings]
+    rows = [f"| {BADGES[f.outcome] if f.blocks else 'ℹ️'} | {_cell(f.name)} | {_cell(f.text)} | {_code(f'{f.file}:{f.line}')} |" for f in findings]
     return ["| | check | evidence | where |", "|---|---|---|---|", *rows, ""]
 
 
@@ -145,3 +148,9 @@ def _cell(text: str) -> str:
     for mark in "\\`*_[]<>|@#~":
         text = text.replace(mark, f"\\{mark}" if mark not in "<>@" else {"<": "&lt;", ">": "&gt;", "@": "&#64;"}[mark])
     return "<br>".join(text.splitlines())
+
+
+def _code(text: str) -> str:
+    """A path as code, in which no mark needs escaping but a table's bar, and backticks cannot be."""
+    plain = " ".join(text.split()).replace("`", "'").replace("|", "\\|")
+    return f"`{plain}`"

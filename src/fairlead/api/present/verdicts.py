@@ -1,5 +1,6 @@
 """Verdicts and decisions on a screen: what was judged, how it came out, and on which numbers."""
 
+import re
 from xml.sax.saxutils import escape, quoteattr
 
 from rich.console import Group, RenderableType
@@ -10,10 +11,12 @@ from fairlead.api.present.figures import name
 from fairlead.core.check import Outcome, Verdict
 from fairlead.core.decision import Decision
 
-__all__ = ["COLOURS", "MARKS", "decision_panel", "junit", "verdict_table"]
+__all__ = ["COLOURS", "MARKS", "decision_panel", "junit", "readable", "verdict_table"]
 
 MARKS = {Outcome.PASS: "✓", Outcome.UNKNOWN: "?", Outcome.FAIL: "✗"}
 COLOURS = {Outcome.PASS: "green", Outcome.UNKNOWN: "yellow", Outcome.FAIL: "bold red"}
+UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML 1.0 has no way to write, escaped neither."""
 
 
 def decision_panel(decision: Decision) -> RenderableType:
@@ -50,7 +53,12 @@ def junit(decision: Decision, suite: str) -> str:
     outcomes = [v.outcome for v in decision.because]
     head = (f"<testsuite name={quoteattr(suite)} tests=\"{len(cases)}\" "
             f'failures="{outcomes.count(Outcome.FAIL)}" errors="{outcomes.count(Outcome.UNKNOWN)}">')  # fmt: skip
-    return "\n".join(['<?xml version="1.0" encoding="utf-8"?>', head, *cases, "</testsuite>", ""])
+    return readable('<?xml version="1.0" encoding="utf-8"?>', head, *cases, "</testsuite>")
+
+
+def readable(*lines: str) -> str:
+    """Lines of XML, where what cannot be written in it (a name of a column may hold it) is a mark."""
+    return UNWRITABLE.sub("\ufffd", "\n".join((*lines, "")))
 
 
 def _reason(verdict: Verdict) -> str:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from fairlead.errors import Invalid, Unavailable
 
-__all__ = ["Revisions"]
+__all__ = ["GitRevisions"]
 
 SECONDS = 300.0
 
 
-class Revisions:
+class GitRevisions:
     """Reads the repository around `folder` with the `git` command, and changes nothing in it."""
 
     def __init__(self, folder: Path) -> None:
@@ -33,7 +33,7 @@ class Revisions:
         and the like are nobody's change), by their path from there."""
         differ = self._git("diff", "--name-only", "--no-renames", "--relative", "-z", commit, "--", ".")
         fresh = self._git("ls-files", "--others", "--exclude-standard", "-z", "--", "*.py")
-        return sorted({p.decode() for p in (differ + fresh).split(b"\0") if p})
+        return sorted({p.decode(errors="replace") for p in (differ + fresh).split(b"\0") if p})
 
     def lay(self, commit: str, target: Path) -> None:
         """Write the files of the folder as they were at `commit` into `target`; none where it was not
