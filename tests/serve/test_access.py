@@ -210,7 +210,7 @@ def test_metrics_are_read_by_prometheus_and_never_fall(plant: "Plant", row: dict
 
     plant.wait(lambda: total("fairlead_requests_total", code="200", arm="baseline") == 60)
     assert total("fairlead_latency_seconds_count", package=str(package)) == 60
-    assert len({dict(k[1]).get("gateway") for k in last} - {None}) == 2
+    plant.wait(lambda: len({dict(k[1]).get("gateway") for k in cells(plant)} - {None}) == 2)
     for name in ("fairlead_resident_bytes", "fairlead_cpu_seconds_total", "fairlead_open_files"):
         assert {dict(ls)["process"] for n, ls in last if n == name} == {"gateway", "replica", "supervisor"}
     assert 0 < total("fairlead_cost_per_thousand", package=str(package)) < 1000
